@@ -1,0 +1,27 @@
+# Every third-party package, found in one place. All are Debian 12 packages; see tools/packages.txt.
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL 3.0 REQUIRED COMPONENTS Crypto)
+find_package(absl REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(ucx CONFIG REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(isal REQUIRED IMPORTED_TARGET libisal)
+
+if(NOT REPRISE_PYTHON_ONLY)
+  find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)
+  find_package(CLI11 CONFIG REQUIRED)
+  find_package(yaml-cpp CONFIG REQUIRED)
+  find_package(GTest REQUIRED)
+  find_package(benchmark CONFIG REQUIRED)
+  enable_testing()
+endif()
+
+include(CheckLanguage)
+check_language(CUDA)
+if(CMAKE_CUDA_COMPILER)
+  message(STATUS "CUDA toolkit: ${CMAKE_CUDA_COMPILER} (nothing uses it yet)")
+else()
+  message(STATUS "CUDA toolkit: not found; it is optional")
+endif()

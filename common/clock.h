@@ -1,0 +1,55 @@
+// Time as an injected interface, so that a test can stop it, and deadlines on it.
+//
+// Monotonic time only: nothing in Reprise may depend on the wall clock going forward. Clock
+// implementations are thread-safe.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <compare>
+
+namespace reprise {
+
+using TimePoint = std::chrono::steady_clock::time_point;
+using Duration = std::chrono::nanoseconds;
+
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual TimePoint Now() const = 0;
+
+  // The machine's steady clock; lives for ever.
+  static const Clock& Steady();
+};
+
+// A clock that moves only when told to. Thread-safe.
+class ManualClock final : public Clock {
+ public:
+  explicit ManualClock(TimePoint start = TimePoint{} + std::chrono::hours(1));
+  TimePoint Now() const override;
+  void Advance(Duration by);
+
+ private:
+  std::atomic<Duration::rep> now_ns_;
+};
+
+// The moment by which a call must have ended. A value type.
+class Deadline {
+ public:
+  // No default: every blocking call states its deadline.
+  explicit Deadline(TimePoint at) : at_(at) {}
+  // `timeout` is cut to kMaxDeadline; a negative one has already passed.
+  static Deadline After(Duration timeout, const Clock& clock = Clock::Steady());
+
+  TimePoint at() const { return at_; }
+  bool PassedAt(TimePoint now) const { return now >= at_; }
+  // Never negative.
+  Duration RemainingAt(TimePoint now) const { return now >= at_ ? Duration::zero() : at_ - now; }
+
+  friend auto operator<=>(const Deadline&, const Deadline&) = default;
+
+ private:
+  TimePoint at_;
+};
+
+}  // namespace reprise

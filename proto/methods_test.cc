@@ -1,0 +1,20 @@
+#include "proto/methods.h"
+
+#include <gtest/gtest.h>
+
+#include "proto/reprise.pb.h"
+
+namespace reprise {
+namespace {
+
+TEST(MethodsTest, EveryNumberHasThePathOfItsMethod) {
+  const std::vector<std::string> paths = GrpcPaths();
+  ASSERT_EQ(paths.size(), 9u);
+  EXPECT_EQ(paths[v1::METHOD_UNSPECIFIED], "");
+  EXPECT_EQ(paths[v1::OPEN_SESSION], "/reprise.v1.Store/OpenSession");
+  EXPECT_EQ(paths[v1::FETCH], "/reprise.v1.Store/Fetch");
+  for (size_t number = 1; number < paths.size(); ++number) EXPECT_NE(paths[number], "") << number;
+}
+
+}  // namespace
+}  // namespace reprise
