@@ -1,0 +1,286 @@
+#include "transport/ucx/endpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/log.h"
+
+namespace reprise::transport {
+
+Endpoint::Endpoint(Wire& wire, Owner& owner, uint64_t id, std::string peer, size_t slot_bytes_limit)
+    : wire_(wire),
+      owner_(owner),
+      id_(id),
+      peer_(std::move(peer)),
+      slot_bytes_limit_(slot_bytes_limit) {}
+
+Endpoint::~Endpoint() {
+  if (handle_ != nullptr) wire_.Remove(handle_);
+}
+
+absl::Status Endpoint::Create(ucp_ep_params_t& params) {
+  params.field_mask |= UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER |
+                       UCP_EP_PARAM_FIELD_USER_DATA;
+  // Without it a client whose peer was killed hangs.
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler.cb = OnError;
+  params.err_handler.arg = this;
+  params.user_data = this;
+  const ucs_status_t status = ucp_ep_create(wire_.worker(), &params, &handle_);
+  if (status != UCS_OK) {
+    handle_ = nullptr;
+    closed_ = true;
+    return StatusFromUcs(status, absl::StrCat("connect with ", peer_));
+  }
+  wire_.Add(handle_, this);
+  return absl::OkStatus();
+}
+
+absl::Status Endpoint::Connect(const SocketAddress& address) {
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_FLAGS | UCP_EP_PARAM_FIELD_SOCK_ADDR;
+  params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
+  params.sockaddr.addr = address.get();
+  params.sockaddr.addrlen = address.size();
+  return Create(params);
+}
+
+absl::Status Endpoint::Accept(ucp_conn_request_h request) {
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_CONN_REQUEST;
+  params.conn_request = request;
+  return Create(params);
+}
+
+// ---- sending ----
+
+void Endpoint::Send(Frame frame, std::string message, SharedBytes bulk,
+                    std::shared_ptr<BulkSentObserver> observer) {
+  if (!failure_.ok() || closed_) {
+    if (observer != nullptr) observer->OnBulkSent();
+    return;
+  }
+  SendOp* op = wire_.TakeSendOp();
+  op->endpoint = this;
+  op->message = std::move(message);
+  op->bulk = std::move(bulk);
+  op->observer = std::move(observer);
+  frame.message_bytes = static_cast<uint32_t>(op->message.size());
+  frame.bulk_bytes = static_cast<uint32_t>(op->bulk.size());
+  const FrameHeader header = EncodeFrame(frame);
+  std::memcpy(op->header.data(), header.data(), header.size());
+  op->header_bytes = header.size();
+
+  ByteSpan data = AsBytes(op->message);
+  uint32_t flags = UCP_AM_SEND_FLAG_REPLY;
+  ucp_request_param_t param{};
+  if (!op->bulk.empty()) {
+    std::memcpy(op->header.data() + header.size(), op->message.data(), op->message.size());
+    op->header_bytes += op->message.size();
+    data = op->bulk.bytes();
+    op->memory = wire_.memory().Find(data);
+    if (op->memory != nullptr) {
+      param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+      param.memh = op->memory->get();
+    }
+  }
+  flags |= op->bulk.size() >= kRendezvousBytes ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER;
+  param.op_attr_mask |= UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                        UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+  param.flags = flags;
+  param.cb.send = OnSent;
+  param.user_data = op;
+  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  ++sends_;
+  const ucs_status_ptr_t request = ucp_am_send_nbx(
+      handle_, kFrameAmId, op->header.data(), op->header_bytes, data.data(), data.size(), &param);
+  if (request == nullptr) {
+    FinishSend(op, UCS_OK);
+  } else if (UCS_PTR_IS_ERR(request)) {
+    FinishSend(op, UCS_PTR_STATUS(request));
+  }
+}
+
+void Endpoint::OnSent(void* request, ucs_status_t status, void* op) {
+  auto* const sent = static_cast<SendOp*>(op);
+  sent->endpoint->FinishSend(sent, status);
+  ucp_request_free(request);
+}
+
+void Endpoint::FinishSend(SendOp* op, ucs_status_t status) {
+  if (status != UCS_OK) Fail(StatusFromUcs(status, absl::StrCat("send to ", peer_)));
+  --sends_;
+  const std::shared_ptr<BulkSentObserver> observer = std::move(op->observer);
+  wire_.GiveBack(op);
+  if (observer != nullptr) observer->OnBulkSent();
+}
+
+// ---- receiving ----
+
+ucs_status_t Endpoint::OnActiveMessage(ByteSpan header, void* data, size_t data_bytes,
+                                       bool rendezvous) {
+  if (!failure_.ok() || closed_) return UCS_OK;
+  const absl::StatusOr<Frame> frame = DecodeFrame(header, data_bytes);
+  if (!frame.ok()) {
+    FailForViolation(frame.status());
+    return UCS_OK;
+  }
+  if (frame->bulk_bytes > 0) {
+    if (!owner_.AdmitBulk(*this, *frame)) return UCS_OK;
+    return OnBulkAnnounced(*frame, MessageBesideBulk(header), data, rendezvous);
+  }
+  if (rendezvous) {
+    FailForViolation(absl::InvalidArgumentError("a message came by rendezvous"));
+    return UCS_OK;
+  }
+  owner_.OnMessage(*this, *frame, ByteSpan(static_cast<const std::byte*>(data), data_bytes));
+  return UCS_OK;
+}
+
+ucs_status_t Endpoint::OnBulkAnnounced(const Frame& frame, ByteSpan message, void* data,
+                                       bool rendezvous) {
+  std::string message_copy(AsText(message));
+  Slot* slot = parked_.empty() ? TakeSlot(frame, std::move(message_copy)) : nullptr;
+  if (slot == nullptr) {
+    ++wire_.counters().parked_parts;
+    Parked& parked = parked_.emplace_back();
+    parked.frame = frame;
+    parked.message = std::string(AsText(message));
+    if (rendezvous) {
+      parked.rendezvous = data;
+      return UCS_INPROGRESS;  // UCX keeps the descriptor for us
+    }
+    const auto* bytes = static_cast<const std::byte*>(data);
+    parked.copied.assign(bytes, bytes + frame.bulk_bytes);
+    return UCS_OK;
+  }
+  if (rendezvous) {
+    StartRendezvous(slot, data);
+    return UCS_INPROGRESS;
+  }
+  std::memcpy(slot->bytes.data(), data, frame.bulk_bytes);
+  FinishReceive(slot, UCS_OK);
+  return UCS_OK;
+}
+
+Slot* Endpoint::TakeSlot(const Frame& frame, std::string message) {
+  if (frame.bulk_bytes > slot_bytes_limit_ - slot_bytes_) return nullptr;
+  Slot* slot = wire_.slots().TryTake(frame.bulk_bytes);
+  if (slot == nullptr) return nullptr;
+  slot->endpoint = this;
+  slot->frame = frame;
+  slot->message = std::move(message);
+  slot_bytes_ += frame.bulk_bytes;
+  ++receives_;
+  return slot;
+}
+
+void Endpoint::StartRendezvous(Slot* slot, void* descriptor) {
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                       UCP_OP_ATTR_FIELD_MEMORY_TYPE | UCP_OP_ATTR_FIELD_MEMH |
+                       UCP_OP_ATTR_FLAG_NO_IMM_CMPL;
+  param.cb.recv_am = OnReceived;
+  param.user_data = slot;
+  param.memory_type = UCS_MEMORY_TYPE_HOST;
+  param.memh = wire_.slots().memory().get();
+  const ucs_status_ptr_t request = ucp_am_recv_data_nbx(
+      wire_.worker(), descriptor, slot->bytes.data(), slot->bytes.size(), &param);
+  // A request may have completed inside the call already, and been freed by OnReceived.
+  if (UCS_PTR_IS_ERR(request)) FinishReceive(slot, UCS_PTR_STATUS(request));
+}
+
+void Endpoint::OnReceived(void* request, ucs_status_t status, size_t /*bytes*/, void* slot) {
+  auto* const received = static_cast<Slot*>(slot);
+  received->endpoint->FinishReceive(received, status);
+  ucp_request_free(request);
+}
+
+void Endpoint::FinishReceive(Slot* slot, ucs_status_t status) {
+  --receives_;
+  if (status != UCS_OK || closed_ || !failure_.ok()) {
+    if (status != UCS_OK) Fail(StatusFromUcs(status, absl::StrCat("receive bulk from ", peer_)));
+    slot_bytes_ -= slot->bytes.size();
+    wire_.slots().GiveBack(slot);
+    return;
+  }
+  const Frame frame = slot->frame;
+  std::string message = std::move(slot->message);
+  owner_.OnBulk(*this, frame, std::move(message), wire_.slots().HandOver(slot, id_, frame.call_id));
+}
+
+void Endpoint::StartParked() {
+  while (!parked_.empty() && failure_.ok() && !closed_) {
+    Slot* slot = TakeSlot(parked_.front().frame, parked_.front().message);
+    if (slot == nullptr) return;
+    const Parked parked = std::move(parked_.front());
+    parked_.pop_front();
+    if (parked.rendezvous != nullptr) {
+      StartRendezvous(slot, parked.rendezvous);
+    } else {
+      std::memcpy(slot->bytes.data(), parked.copied.data(), parked.copied.size());
+      FinishReceive(slot, UCS_OK);
+    }
+  }
+}
+
+void Endpoint::DropParked(uint64_t call_id) {
+  std::erase_if(parked_, [&](const Parked& parked) {
+    if (parked.frame.call_id != call_id) return false;
+    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker(), parked.rendezvous);
+    return true;
+  });
+}
+
+// ---- ending ----
+
+void Endpoint::OnError(void* endpoint, ucp_ep_h /*handle*/, ucs_status_t status) {
+  auto& self = *static_cast<Endpoint*>(endpoint);
+  self.Fail(StatusFromUcs(status, absl::StrCat("reach ", self.peer_)));
+}
+
+void Endpoint::Fail(absl::Status why) {
+  if (!failure_.ok()) return;
+  failure_ = std::move(why);
+  owner_.OnFailed(*this);
+}
+
+void Endpoint::FailForViolation(const absl::Status& why) {
+  if (!failure_.ok()) return;
+  ++wire_.counters().protocol_violations;
+  LogWarning("closing a data endpoint for a protocol violation",
+             {{"peer", peer_}, {"reason", std::string(why.message())}});
+  Fail(absl::UnavailableError(
+      absl::StrCat("the peer ", peer_, " broke the protocol: ", why.message())));
+}
+
+void Endpoint::Close() {
+  if (closed_) return;
+  closed_ = true;
+  Fail(absl::CancelledError("closed"));
+  for (const Parked& parked : parked_) {
+    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker(), parked.rendezvous);
+  }
+  parked_.clear();
+  if (handle_ == nullptr) return;
+  wire_.Remove(handle_);
+  ucp_request_param_t param{};
+  param.op_attr_mask =
+      UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  param.cb.send = OnClosed;
+  param.user_data = this;
+  closing_ = true;
+  const ucs_status_ptr_t request = ucp_ep_close_nbx(std::exchange(handle_, nullptr), &param);
+  if (!UCS_PTR_IS_PTR(request)) closing_ = false;
+}
+
+void Endpoint::OnClosed(void* request, ucs_status_t /*status*/, void* endpoint) {
+  static_cast<Endpoint*>(endpoint)->closing_ = false;
+  ucp_request_free(request);
+}
+
+}  // namespace reprise::transport

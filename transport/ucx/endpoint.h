@@ -1,0 +1,124 @@
+// One UCX endpoint: sends frames, receives them, and lands bulk in slots.
+//
+// Belongs to its loop's thread. A failure, whoever notices it, only sets failure(); the owner looks
+// at it in its next turn, ends what depended on the endpoint, calls Close, and keeps the endpoint
+// until drained(): until then UCX may still read buffers under way and write slots.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ucp/api/ucp.h>
+
+#include "common/bytes.h"
+#include "common/limits.h"
+#include "common/status.h"
+#include "transport/ucx/frame.h"
+#include "transport/ucx/socket_address.h"
+#include "transport/ucx/wire.h"
+
+namespace reprise::transport {
+
+// Bulk from this size on goes by rendezvous, below it is copied.
+inline constexpr size_t kRendezvousBytes = 64 * kKiB;
+
+class Endpoint {
+ public:
+  // Called inside UCX's progress; must not close or destroy the endpoint.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    // A frame without bulk. `message` is borrowed.
+    virtual void OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) = 0;
+    // A frame with bulk has been announced. False drops it.
+    virtual bool AdmitBulk(Endpoint& endpoint, const Frame& frame) = 0;
+    // What AdmitBulk admitted has arrived.
+    virtual void OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
+                        SharedBytes bulk) = 0;
+    // failure() has become an error. To be acted upon in the next turn, not now.
+    virtual void OnFailed(Endpoint& endpoint) = 0;
+  };
+
+  // `id` names the endpoint among the wire's; `peer` names the other side in errors; at most
+  // `slot_bytes_limit` of the wire's slots are used at once.
+  Endpoint(Wire& wire, Owner& owner, uint64_t id, std::string peer, size_t slot_bytes_limit);
+  // Only before Connect or Accept succeeded, when drained(), or when the worker is gone.
+  ~Endpoint();
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  // One of the two, once. Connect does not wait for the peer: a failure to reach it comes as
+  // failure() later.
+  absl::Status Connect(const SocketAddress& address);
+  absl::Status Accept(ucp_conn_request_h request);
+
+  // Sizes in `frame` are set here. `bulk`'s owner is kept until UCX is done with the bytes;
+  // `observer`, when given, is told then. Nothing is sent on a failed endpoint.
+  void Send(Frame frame, std::string message, SharedBytes bulk = SharedBytes(),
+            std::shared_ptr<BulkSentObserver> observer = nullptr);
+
+  // Bulk of that call that waits for a slot is not wanted any more.
+  void DropParked(uint64_t call_id);
+  // Slots may have become free: starts what waits for them, oldest first.
+  void StartParked();
+  // Readers dropped a slot of `bytes` that this endpoint had handed over.
+  void OnSlotReleased(size_t bytes) { slot_bytes_ -= bytes; }
+
+  // The first failure is kept.
+  void Fail(absl::Status why);
+  // Fail, for a peer that broke the protocol; counted.
+  void FailForViolation(const absl::Status& why);
+  // OK while the endpoint works.
+  const absl::Status& failure() const { return failure_; }
+
+  // Ends everything under way, with callbacks still to come; the peer sees a reset.
+  void Close();
+  // Closed, and UCX uses none of our memory any more.
+  bool drained() const { return closed_ && sends_ == 0 && receives_ == 0 && !closing_; }
+
+  uint64_t id() const { return id_; }
+  const std::string& peer() const { return peer_; }
+
+ private:
+  friend class Wire;
+  struct Parked {
+    Frame frame;
+    std::string message;
+    void* rendezvous = nullptr;     // UCX's descriptor, or
+    std::vector<std::byte> copied;  // eager bulk
+  };
+
+  ucs_status_t OnActiveMessage(ByteSpan header, void* data, size_t data_bytes, bool rendezvous);
+  ucs_status_t OnBulkAnnounced(const Frame& frame, ByteSpan message, void* data, bool rendezvous);
+  Slot* TakeSlot(const Frame& frame, std::string message);
+  void StartRendezvous(Slot* slot, void* descriptor);
+  void FinishReceive(Slot* slot, ucs_status_t status);
+  void FinishSend(SendOp* op, ucs_status_t status);
+  absl::Status Create(ucp_ep_params_t& params);
+
+  static void OnError(void* endpoint, ucp_ep_h handle, ucs_status_t status);
+  static void OnReceived(void* request, ucs_status_t status, size_t bytes, void* slot);
+  static void OnSent(void* request, ucs_status_t status, void* op);
+  static void OnClosed(void* request, ucs_status_t status, void* endpoint);
+
+  Wire& wire_;
+  Owner& owner_;
+  const uint64_t id_;
+  const std::string peer_;
+  const size_t slot_bytes_limit_;
+
+  ucp_ep_h handle_ = nullptr;
+  absl::Status failure_;
+  bool closed_ = false;
+  bool closing_ = false;
+  size_t sends_ = 0;
+  size_t receives_ = 0;
+  size_t slot_bytes_ = 0;  // receiving or in the hands of readers
+  std::deque<Parked> parked_;
+};
+
+}  // namespace reprise::transport
