@@ -1,0 +1,99 @@
+// A piece in the host tier's arena.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "chunk/container.h"
+#include "storage/host/arena.h"
+#include "storage/host/byte_budget.h"
+#include "storage/piece_store.h"
+#include "storage/policy.h"
+
+namespace reprise::storage {
+
+// What pieces and uploads share with their store, and keep alive when it is gone before them.
+struct HostMemory {
+  HostMemory(std::unique_ptr<Arena> the_arena, uint64_t metadata_bytes)
+      : arena(std::move(the_arena)), metadata(metadata_bytes) {}
+
+  const std::unique_ptr<Arena> arena;
+  ByteBudget metadata;
+  std::atomic<uint64_t> pinned_bytes{0};
+  std::atomic<uint64_t> uploads{0};
+};
+
+// What pieces take, in the arena and beside it.
+struct Footprint {
+  uint64_t arena_bytes = 0;
+  uint64_t metadata_bytes = 0;
+
+  uint64_t total() const { return arena_bytes + metadata_bytes; }
+  Footprint& operator+=(const Footprint& other) {
+    arena_bytes += other.arena_bytes;
+    metadata_bytes += other.metadata_bytes;
+    return *this;
+  }
+  Footprint& operator-=(const Footprint& other) {
+    arena_bytes -= other.arena_bytes;
+    metadata_bytes -= other.metadata_bytes;
+    return *this;
+  }
+};
+
+// Immutable for readers; what the store remembers about it is `tracking`. Dropping the last
+// reference frees its bytes.
+class HostPiece final : public HeldPiece, public std::enable_shared_from_this<HostPiece> {
+ public:
+  // For the store alone, under its lock.
+  struct Tracking {
+    TrackedPiece* policy_record = nullptr;
+    std::optional<TimePoint> held_until;
+    bool unlinked = false;  // out of the index; its bytes count as pinned until it is destroyed
+  };
+
+  // `extent` holds the whole container of `meta`.
+  HostPiece(std::shared_ptr<HostMemory> memory, Extent extent, ByteCharge charge, TenantId tenant,
+            PieceMeta meta, const PieceAttributes& attributes)
+      : memory_(std::move(memory)),
+        tenant_(tenant),
+        meta_(std::move(meta)),
+        extent_(std::move(extent)),
+        charge_(std::move(charge)),
+        attributes_(attributes) {}
+
+  ~HostPiece() override {
+    if (tracking.unlinked) {
+      memory_->pinned_bytes.fetch_sub(footprint().total(), std::memory_order_relaxed);
+    }
+  }
+
+  TenantId tenant() const { return tenant_; }
+  const Key& key() const { return meta_.header().key; }
+  const Digest& fingerprint() const { return meta_.header().namespace_fingerprint; }
+  Footprint footprint() const { return {extent_.occupied_bytes(), charge_.bytes()}; }
+
+  const PieceMeta& meta() const override { return meta_; }
+  const PieceAttributes& attributes() const override { return attributes_; }
+  uint32_t level() const override { return meta_.level_count() - 1; }
+  Tier tier() const override { return Tier::kHost; }
+  ByteSpan meta_bytes() const override { return extent_.bytes().first(meta_.meta_bytes()); }
+  ByteSpan body() const override { return extent_.bytes().subspan(meta_.meta_bytes()); }
+
+  // First what Find touches, so that it lies together: `tracking`, tenant and, at the start of the
+  // header, the key.
+  Tracking tracking;
+
+ private:
+  const std::shared_ptr<HostMemory> memory_;
+  const TenantId tenant_;
+  const PieceMeta meta_;
+  const Extent extent_;
+  const ByteCharge charge_;
+  const PieceAttributes attributes_;
+};
+
+}  // namespace reprise::storage

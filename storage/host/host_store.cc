@@ -1,0 +1,317 @@
+#include "storage/host/host_store.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/limits.h"
+#include "storage/host/host_upload.h"
+#include "storage/index/memory_index.h"
+#include "storage/lru.h"
+
+namespace reprise::storage {
+namespace {
+
+// Of the budget, what is kept for the store's own records; a piece of more than about 32 KiB takes
+// less than that share.
+constexpr uint64_t kMetadataShare = 32;
+constexpr uint64_t kMinMetadataBytes = 256 * kKiB;
+// Pieces dropped under one lock when a whole namespace goes.
+constexpr size_t kRemoveBatch = 256;
+// Reference counts and allocator's headers around a piece or upload.
+constexpr uint64_t kObjectOverheadBytes = 64;
+// The place of a hold in a tree whose nodes may be half empty.
+constexpr uint64_t kHoldBytes = 3 * sizeof(std::pair<TimePoint, HostPiece*>);
+// The smallest a piece can be, for sizing tables: one page of header and directory and one byte of
+// body.
+constexpr uint64_t kMinMetadataPerPiece = 1 * kKiB;
+
+HostPiece& PieceOf(const TrackedPiece& tracked) {
+  return *reinterpret_cast<HostPiece*>(static_cast<uintptr_t>(tracked.tag()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HostStore>> HostStore::Create(const HostStoreOptions& options) {
+  if (options.budget_bytes < kMinBudgetBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a memory budget of ", options.budget_bytes,
+                                                   " bytes is too small; give at least ",
+                                                   kMinBudgetBytes));
+  }
+  const uint64_t metadata_bytes =
+      std::max(options.budget_bytes / kMetadataShare, kMinMetadataBytes);
+  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
+                           Arena::Create(options.budget_bytes - metadata_bytes));
+  const size_t max_pieces = metadata_bytes / kMinMetadataPerPiece;
+  auto index = std::make_unique<MemoryIndex<HostPiece>>(max_pieces);
+  auto policy = std::make_unique<LruPolicy>(max_pieces);
+  const uint64_t tables = index->fixed_bytes() + policy->fixed_bytes();
+  auto memory = std::make_shared<HostMemory>(std::move(arena), metadata_bytes - tables);
+  return std::unique_ptr<HostStore>(new HostStore(options.budget_bytes, *options.clock,
+                                                  std::move(memory), std::move(index),
+                                                  std::move(policy)));
+}
+
+HostStore::HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<HostMemory> memory,
+                     std::unique_ptr<PieceIndex<HostPiece>> index,
+                     std::unique_ptr<EvictionPolicy> policy)
+    : budget_bytes_(budget_bytes),
+      clock_(clock),
+      memory_(std::move(memory)),
+      piece_overhead_bytes_(sizeof(HostPiece) + kObjectOverheadBytes +
+                            Arena::kBookkeepingBytesPerExtent + kHoldBytes +
+                            index->bytes_per_piece() + policy->bytes_per_piece()),
+      index_(std::move(index)),
+      policy_(std::move(policy)) {}
+
+HostStore::~HostStore() = default;
+
+absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant, const Key& key,
+                                                               uint64_t total_bytes,
+                                                               const PieceAttributes& attributes) {
+  if (total_bytes == 0 || total_bytes > kMaxPieceMetaBytes + kMaxPieceBodyBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("piece ", key.digest.Hex(), " of ", total_bytes,
+                                                   " bytes: pieces have 1 to ",
+                                                   kMaxPieceMetaBytes + kMaxPieceBodyBytes));
+  }
+  const uint64_t need = ExtentAllocator::OccupiedBytes(total_bytes);
+  Arena& arena = *memory_->arena;
+  ByteCharge charge(memory_->metadata);
+  std::optional<Extent> extent;
+  {
+    MutexLock lock(mutex_);
+    if (need > arena.capacity_bytes()) {
+      ++refused_uploads_;
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "piece ", key.digest.Hex(), " of ", total_bytes, " bytes is larger than the ",
+          arena.capacity_bytes(), " bytes that a memory budget of ", budget_bytes_,
+          " leaves for pieces; give the store more memory"));
+    }
+    EndPassedHolds();
+    const uint64_t metadata = piece_overhead_bytes_ + sizeof(HostUpload) + kObjectOverheadBytes;
+    const auto fits = [&] {
+      if (!extent.has_value()) extent = arena.Allocate(total_bytes);
+      return extent.has_value() && (charge.bytes() > 0 || charge.TryGrow(metadata));
+    };
+    if (!MayMakeRoom(need, metadata) || !EvictUntil(fits)) {
+      ++refused_uploads_;
+      return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", key.digest.Hex()));
+    }
+  }
+  return std::make_unique<HostUpload>(*this, memory_, *std::move(extent), std::move(charge),
+                                      piece_overhead_bytes_, tenant, key, attributes);
+}
+
+absl::Status HostStore::GrowCharge(ByteCharge& charge, uint64_t by_bytes) {
+  MutexLock lock(mutex_);
+  EndPassedHolds();
+  if (MayMakeRoom(0, by_bytes) && EvictUntil([&] { return charge.TryGrow(by_bytes); })) {
+    return absl::OkStatus();
+  }
+  ++refused_uploads_;
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no room for ", by_bytes, " bytes of header and directory now: of ",
+                   memory_->metadata.limit_bytes(), " bytes for those and the index, ",
+                   memory_->metadata.used_bytes(), " are in use, of which ",
+                   linked_.metadata_bytes - held_.metadata_bytes,
+                   " could be evicted; give the store more memory"));
+}
+
+absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piece) {
+  std::shared_ptr<HostPiece> replaced;  // dropped after the lock
+  MutexLock lock(mutex_);
+  EndPassedHolds();
+  const std::shared_ptr<HostPiece> held = index_->Find(piece->tenant(), piece->key());
+  std::optional<TimePoint> held_until;
+  if (held != nullptr) {
+    if (held->level() >= piece->level()) return CommitOutcome::kAlreadyHeld;
+    held_until = held->tracking.held_until;
+    if (held_until.has_value() &&
+        held->meta().header().content_id != piece->meta().header().content_id) {
+      ++refused_uploads_;
+      return absl::ResourceExhaustedError(
+          absl::StrCat("piece ", piece->key().digest.Hex(),
+                       " is held for a reader at a lower level with other content; publish again "
+                       "when the hold is over"));
+    }
+    replaced = Unlink(*held);
+  }
+  Link(piece);
+  if (held_until.has_value()) SetHold(*piece, *held_until);
+  return CommitOutcome::kStored;
+}
+
+PieceRef HostStore::Find(TenantId tenant, const Key& key) {
+  MutexLock lock(mutex_);
+  std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
+  if (piece != nullptr) policy_->Use(piece->tracking.policy_record);
+  return piece;
+}
+
+PieceRef HostStore::Peek(TenantId tenant, const Key& key) const {
+  MutexLock lock(mutex_);
+  return index_->Find(tenant, key);
+}
+
+bool HostStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
+  MutexLock lock(mutex_);
+  EndPassedHolds();
+  const std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
+  if (piece == nullptr || piece->level() < level) return false;
+  const TimePoint now = clock_.Now();
+  if (until.PassedAt(now)) return false;
+  const std::optional<TimePoint>& held_until = piece->tracking.held_until;
+  if (!held_until.has_value() && held_.arena_bytes + piece->footprint().arena_bytes >
+                                     memory_->arena->capacity_bytes() / kHoldShare) {
+    return false;
+  }
+  const TimePoint end = std::min(until.at(), now + kMaxHold);
+  if (!held_until.has_value() || *held_until < end) SetHold(*piece, end);
+  return true;
+}
+
+bool HostStore::Remove(TenantId tenant, const Key& key, const ContentId* expected) {
+  std::shared_ptr<HostPiece> removed;  // dropped after the lock
+  MutexLock lock(mutex_);
+  const std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
+  if (piece == nullptr) return false;
+  if (expected != nullptr && piece->meta().header().content_id != *expected) return false;
+  removed = Unlink(*piece);
+  return true;
+}
+
+uint64_t HostStore::RemoveNamespace(TenantId tenant, const Digest& fingerprint) {
+  uint64_t removed = 0;
+  std::optional<Key> after;
+  for (;;) {
+    // In batches, so that others get the lock in between; the pieces themselves are dropped outside
+    // it.
+    PieceIndex<HostPiece>::Page page;
+    {
+      MutexLock lock(mutex_);
+      page =
+          index_->List(tenant, after.has_value() ? &*after : nullptr, kRemoveBatch, &fingerprint);
+      for (const std::shared_ptr<HostPiece>& piece : page.pieces) Unlink(*piece);
+    }
+    removed += page.pieces.size();
+    if (!page.more) return removed;
+    after = page.pieces.back()->key();
+  }
+}
+
+ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
+                         const Digest* fingerprint) const {
+  PieceIndex<HostPiece>::Page found;
+  {
+    MutexLock lock(mutex_);
+    found = index_->List(tenant, after, limit, fingerprint);
+  }
+  ListPage page;
+  page.more = found.more;
+  page.pieces.reserve(found.pieces.size());
+  for (std::shared_ptr<HostPiece>& piece : found.pieces) {
+    const Key key = piece->key();
+    page.pieces.emplace_back(key, std::move(piece));
+  }
+  return page;
+}
+
+StoreUsage HostStore::usage() const {
+  MutexLock lock(mutex_);
+  StoreUsage usage;
+  usage.pieces = index_->size();
+  usage.bytes_used = memory_->arena->used_bytes() + memory_->metadata.used_bytes();
+  usage.bytes_budget = budget_bytes_;
+  usage.bytes_metadata = memory_->metadata.used_bytes();
+  // Holds that have passed go with the next upload or hold; until then they count no more.
+  usage.bytes_held = held_.arena_bytes;
+  const TimePoint now = clock_.Now();
+  for (auto it = holds_.begin(); it != holds_.end() && it->first <= now; ++it) {
+    usage.bytes_held -= it->second->footprint().arena_bytes;
+  }
+  usage.bytes_pinned = memory_->pinned_bytes.load(std::memory_order_relaxed);
+  usage.uploads = memory_->uploads.load(std::memory_order_relaxed);
+  usage.evicted_pieces = evicted_pieces_;
+  usage.refused_uploads = refused_uploads_;
+  return usage;
+}
+
+bool HostStore::MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const {
+  const Arena& arena = *memory_->arena;
+  const ByteBudget& metadata = memory_->metadata;
+  return arena_bytes <= arena.capacity_bytes() - arena.used_bytes() + linked_.arena_bytes -
+                            held_.arena_bytes &&
+         metadata_bytes <= metadata.limit_bytes() - metadata.used_bytes() + linked_.metadata_bytes -
+                               held_.metadata_bytes;
+}
+
+bool HostStore::EvictUntil(absl::FunctionRef<bool()> fits) {
+  while (!fits()) {
+    // Evicting what somebody still reads would free nothing now.
+    const TrackedPiece* victim = policy_->Victim([](const TrackedPiece& tracked) {
+      return PieceOf(tracked).weak_from_this().use_count() == 1;
+    });
+    if (victim == nullptr) return false;
+    Unlink(PieceOf(*victim));
+    ++evicted_pieces_;
+  }
+  return true;
+}
+
+void HostStore::Link(std::shared_ptr<HostPiece> piece) {
+  HostPiece& linked = *piece;
+  if (!index_->Insert(std::move(piece))) std::abort();  // the caller has just seen it absent
+  linked_ += linked.footprint();
+  linked.tracking.policy_record =
+      policy_->Insert({.tenant = linked.tenant(),
+                       .key = linked.key(),
+                       .size_bytes = linked.footprint().total(),
+                       .attributes = linked.attributes(),
+                       .tag = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&linked))});
+}
+
+std::shared_ptr<HostPiece> HostStore::Unlink(HostPiece& piece) {
+  if (piece.tracking.held_until.has_value()) EndHold(piece);
+  policy_->Remove(std::exchange(piece.tracking.policy_record, nullptr));
+  linked_ -= piece.footprint();
+  piece.tracking.unlinked = true;
+  memory_->pinned_bytes.fetch_add(piece.footprint().total(), std::memory_order_relaxed);
+  return index_->Erase(piece.tenant(), piece.key());
+}
+
+void HostStore::SetHold(HostPiece& piece, TimePoint until) {
+  if (piece.tracking.held_until.has_value()) EndHold(piece);
+  piece.tracking.held_until = until;
+  holds_.emplace(until, &piece);
+  held_ += piece.footprint();
+  policy_->SetHeld(piece.tracking.policy_record, true);
+}
+
+void HostStore::EndHold(HostPiece& piece) {
+  holds_.erase({*piece.tracking.held_until, &piece});
+  piece.tracking.held_until.reset();
+  held_ -= piece.footprint();
+  policy_->SetHeld(piece.tracking.policy_record, false);
+}
+
+void HostStore::EndPassedHolds() {
+  const TimePoint now = clock_.Now();
+  while (!holds_.empty() && holds_.begin()->first <= now) EndHold(*holds_.begin()->second);
+}
+
+absl::Status HostStore::NoRoom(uint64_t bytes) {
+  const uint64_t used = memory_->arena->used_bytes();
+  const uint64_t pinned = memory_->pinned_bytes.load(std::memory_order_relaxed);
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no room for ", bytes, " bytes now: of ", memory_->arena->capacity_bytes(), " bytes, ", used,
+      " are in use, of which ", held_.arena_bytes, " are held for readers, ", pinned,
+      " removed but still being read, and ", used - std::min(used, linked_.arena_bytes + pinned),
+      " in ", memory_->uploads.load(std::memory_order_relaxed), " uploads; of ",
+      memory_->metadata.limit_bytes(), " bytes for records, ", memory_->metadata.used_bytes(),
+      " are in use; try later"));
+}
+
+}  // namespace reprise::storage

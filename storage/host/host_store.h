@@ -1,0 +1,109 @@
+// The host tier: pieces in one arena of host memory, least recently used out first.
+//
+// `budget_bytes` covers everything the store allocates: the arena, and beside it what the store
+// keeps per piece (parsed header and directory, index, policy) and per upload. All of it is charged
+// before it is allocated and refused beyond the budget. Removed and evicted pieces stay charged
+// until the last reference to them is gone, and dropping that reference is cheap and may happen on
+// any thread.
+//
+// Thread-safe. One mutex guards index, policy and holds, for well under a microsecond in Find;
+// copying and verifying bytes happen outside it. Uploads must be destroyed before the store; pieces
+// may outlive it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/container/btree_set.h"
+#include "absl/functional/function_ref.h"
+
+#include "common/mutex.h"
+#include "storage/host/host_piece.h"
+#include "storage/index/piece_index.h"
+#include "storage/piece_store.h"
+#include "storage/policy.h"
+
+namespace reprise::storage {
+
+struct HostStoreOptions {
+  uint64_t budget_bytes = 0;
+  const Clock* clock = &Clock::Steady();  // for holds; must outlive the store
+};
+
+class HostStore final : public PieceStore {
+ public:
+  static constexpr uint64_t kMinBudgetBytes = 1 << 20;
+  // Holds together cover at most 1 / kHoldShare of the arena, so that publishing goes on beside
+  // them.
+  static constexpr uint64_t kHoldShare = 2;
+
+  // Maps the arena. INVALID_ARGUMENT below kMinBudgetBytes; RESOURCE_EXHAUSTED when the kernel
+  // refuses the memory.
+  static absl::StatusOr<std::unique_ptr<HostStore>> Create(const HostStoreOptions& options);
+  ~HostStore() override;
+  HostStore(const HostStore&) = delete;
+  HostStore& operator=(const HostStore&) = delete;
+
+  // All memory that pieces live in, for registration with carriers. Writing into it is for tests
+  // that damage stored bytes: a piece's meta_bytes() and body() are parts of it.
+  MutableByteSpan arena() const { return memory_->arena->bytes(); }
+  PageKind page_kind() const { return memory_->arena->page_kind(); }
+
+  absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant, const Key& key,
+                                                      uint64_t total_bytes,
+                                                      const PieceAttributes& attributes) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  PieceRef Find(TenantId tenant, const Key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
+  PieceRef Peek(TenantId tenant, const Key& key) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Remove(TenantId tenant, const Key& key, const ContentId* expected) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t RemoveNamespace(TenantId tenant, const Digest& fingerprint) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  ListPage List(TenantId tenant, const Key* after, uint32_t limit,
+                const Digest* fingerprint) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  StoreUsage usage() const override ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  friend class HostUpload;
+
+  HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<HostMemory> memory,
+            std::unique_ptr<PieceIndex<HostPiece>> index, std::unique_ptr<EvictionPolicy> policy);
+
+  // Grows an upload's charge before it parses what came, evicting for it.
+  absl::Status GrowCharge(ByteCharge& charge, uint64_t by_bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes a verified piece visible.
+  absl::StatusOr<CommitOutcome> Publish(std::shared_ptr<HostPiece> piece)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // False, evicting nothing, when not even evicting every piece that may go would free that much.
+  bool MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool EvictUntil(absl::FunctionRef<bool()> fits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Link(std::shared_ptr<HostPiece> piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the piece out of everything; the caller drops what is returned.
+  std::shared_ptr<HostPiece> Unlink(HostPiece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetHold(HostPiece& piece, TimePoint until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndHold(HostPiece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndPassedHolds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status NoRoom(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const uint64_t budget_bytes_;
+  const Clock& clock_;
+  const std::shared_ptr<HostMemory> memory_;
+  // What every piece is charged beside its arena bytes and its parsed header and directory.
+  const uint64_t piece_overhead_bytes_;
+
+  mutable Mutex mutex_;
+  const std::unique_ptr<PieceIndex<HostPiece>> index_ ABSL_PT_GUARDED_BY(mutex_);
+  const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);
+  absl::btree_set<std::pair<TimePoint, HostPiece*>> holds_ ABSL_GUARDED_BY(mutex_);
+  Footprint linked_ ABSL_GUARDED_BY(mutex_);
+  Footprint held_ ABSL_GUARDED_BY(mutex_);
+  uint64_t evicted_pieces_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t refused_uploads_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace reprise::storage

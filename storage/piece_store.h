@@ -1,0 +1,121 @@
+// What a store keeps, whatever the tiers below: encoded pieces by (tenant, key), whole or shortened
+// to a level.
+//
+// The services see storage through this interface only. Bytes are opaque here: a piece's header and
+// directory are parsed and checked once, when its upload commits, and its segments' checksums are
+// verified then. Everything is thread-safe. Tenants are small numbers given by the service; no
+// operation sees another tenant's pieces.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "chunk/container.h"
+#include "chunk/keys.h"
+#include "common/bytes.h"
+#include "common/clock.h"
+#include "common/status.h"
+#include "storage/piece_attributes.h"
+
+namespace reprise::storage {
+
+enum class Tier : uint8_t { kGpu = 1, kHost = 2, kNvme = 3 };
+
+// A piece as held at one moment. The bytes stay valid and unchanged while any reference lives, also
+// when the piece is removed, evicted or replaced meanwhile.
+class HeldPiece {
+ public:
+  virtual ~HeldPiece() = default;
+  virtual const PieceMeta& meta() const = 0;
+  virtual const PieceAttributes& attributes() const = 0;
+  // Highest level whose planes are all held.
+  virtual uint32_t level() const = 0;
+  virtual Tier tier() const = 0;
+  // Header, directory and padding, as published.
+  virtual ByteSpan meta_bytes() const = 0;
+  // The body up to the end of level().
+  virtual ByteSpan body() const = 0;
+};
+using PieceRef = std::shared_ptr<const HeldPiece>;
+
+enum class CommitOutcome : uint8_t { kStored, kAlreadyHeld };
+
+// One container on its way in. Its memory is charged to the budget at once and given back if it is
+// destroyed before Commit. Writes of disjoint ranges may run on several threads; Commit comes after
+// all of them.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  virtual uint64_t total_bytes() const = 0;
+
+  // Copies `bytes` to `offset`. INVALID_ARGUMENT, changing nothing, outside [0, total_bytes) or
+  // over bytes already written; RESOURCE_EXHAUSTED when parts come so far out of order that they
+  // leave too many gaps.
+  virtual absl::Status Write(uint64_t offset, ByteSpan bytes) = 0;
+  // True once every byte has been written.
+  virtual bool complete() const = 0;
+
+  // Verifies everything (header, directory, content id, that the header's key is the upload's,
+  // every checksum) and makes the piece visible, replacing a held one of a lower level. Takes
+  // milliseconds for large pieces. Once only, except that INVALID_ARGUMENT for bytes still missing
+  // leaves the upload open. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse, RESOURCE_EXHAUSTED when
+  // there is no room for the parsed directory or a hold keeps other content under that key; the
+  // piece then never was, and its memory is free.
+  virtual absl::StatusOr<CommitOutcome> Commit() = 0;
+};
+
+struct ListPage {
+  std::vector<std::pair<Key, PieceRef>> pieces;  // ascending by key
+  bool more = false;
+};
+
+struct StoreUsage {
+  uint64_t pieces = 0;
+  uint64_t bytes_used = 0;  // of the byte budget, uploads included
+  uint64_t bytes_budget = 0;
+  uint64_t bytes_metadata = 0;  // of bytes_used, what the store keeps beside the pieces' own bytes
+  uint64_t bytes_held = 0;
+  uint64_t bytes_pinned = 0;  // removed or evicted, but still referenced
+  uint64_t uploads = 0;
+  uint64_t evicted_pieces = 0;  // since start
+  uint64_t refused_uploads = 0;
+};
+
+class PieceStore {
+ public:
+  virtual ~PieceStore() = default;
+
+  // Charges `total_bytes` to the budget, evicting what the policy values least. RESOURCE_EXHAUSTED,
+  // naming the numbers, when the piece is larger than the budget or when what is held, pinned or
+  // being uploaded leaves no room; INVALID_ARGUMENT above kMaxPieceMetaBytes + kMaxPieceBodyBytes
+  // or for 0.
+  virtual absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(
+      TenantId tenant, const Key& key, uint64_t total_bytes, const PieceAttributes& attributes) = 0;
+
+  // nullptr when absent. Never allocates. Find counts as a use for the policy; Peek does not.
+  virtual PieceRef Find(TenantId tenant, const Key& key) = 0;
+  virtual PieceRef Peek(TenantId tenant, const Key& key) const = 0;
+
+  // Keeps what is held of `key` up to `level` until `until` (kMaxHold from now at most): eviction
+  // passes it over and uploads are refused before it goes. False when the piece is absent, holds
+  // less, or may not be held (bounded share of the budget).
+  virtual bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) = 0;
+
+  // Drops the piece, holds or not. False when absent. With `expected`, only if it is that content.
+  virtual bool Remove(TenantId tenant, const Key& key, const ContentId* expected = nullptr) = 0;
+  // Drops every piece of the tenant under that namespace; returns how many. A piece published
+  // meanwhile may stay.
+  virtual uint64_t RemoveNamespace(TenantId tenant, const Digest& fingerprint) = 0;
+
+  // Up to `limit` pieces with keys after `after` (from the start when nullptr), of `fingerprint`
+  // when given.
+  virtual ListPage List(TenantId tenant, const Key* after, uint32_t limit,
+                        const Digest* fingerprint) const = 0;
+
+  virtual StoreUsage usage() const = 0;
+};
+
+}  // namespace reprise::storage
