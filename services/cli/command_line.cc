@@ -1,0 +1,217 @@
+#include "services/cli/command_line.h"
+
+#include <stdio.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "services/cli/commands.h"
+#include "services/store/store_config.h"
+#include "services/store/store_flags.h"
+#include "services/store/store_process.h"
+
+namespace reprise::cli {
+namespace {
+
+// Where every command's flags land, for as long as it runs.
+struct AllFlags {
+  store::StoreFlags store;
+  PutFlags put;
+  GetFlags get;
+  StatFlags stat;
+  ListFlags list;
+  RemoveFlags remove;
+  bool version_json = false;
+};
+
+void AddStoreFlags(CLI::App& command, StoreFlags& flags, bool json) {
+  command.add_option("--store", flags.address, "The store's gRPC address")
+      ->envname("REPRISE_STORE")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command.add_option("--tenant", flags.tenant, "Whose objects")->type_name("NAME")->capture_default_str();
+  command.add_option("--credential-file", flags.credential_file, "File with the tenant's credential")
+      ->type_name("FILE");
+  command.add_option("--carrier", flags.carrier, "How bytes travel: auto, ucx or grpc")
+      ->check(CLI::IsMember({"auto", "ucx", "grpc"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  command.add_option("--timeout", flags.timeout_s, "The whole command ends by then")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  if (json) command.add_flag("--json", flags.json, "Print JSON lines");
+}
+
+CLI::Option* AddObject(CLI::App& command, ObjectFlags& object) {
+  CLI::Option* name = command.add_option("NAME", object.name, "A file that `put` stored");
+  CLI::Option* key = command.add_option("--key", object.key_hex, "A piece's key instead of a name")
+                         ->type_name("HEX")
+                         ->excludes(name);
+  return key;
+}
+
+void RequireOne(const std::string& name, const std::string& key) {
+  if (name.empty() && key.empty()) throw CLI::RequiredError("NAME or --key");
+}
+
+void AddStore(CLI::App& app, AllFlags& flags) {
+  CLI::App& command = *app.add_subcommand("store", "Run a store until SIGTERM");
+  store::StoreFlags& to = flags.store;
+  command.add_option("--listen", to.listen, "gRPC address [127.0.0.1:7070]")->type_name("HOST:PORT");
+  command.add_option("--data", to.data, "UCX address, or \"off\" [host of --listen, any port]")
+      ->type_name("HOST:PORT");
+  command.add_option("--memory", to.memory, "What the whole process may use [a quarter of RAM]")
+      ->type_name("SIZE");
+  command.add_option("--metrics", to.metrics, "Metrics and health, or \"off\" [127.0.0.1:9470]")
+      ->type_name("HOST:PORT");
+  command.add_option("--config", to.config, "YAML file with the same names; flags win")
+      ->type_name("FILE");
+  command.add_option("--log-level", to.log_level, "debug, info, warning, error or off [info]")
+      ->type_name("LEVEL");
+  command.footer(
+      "Example:\n  reprise store --listen 127.0.0.1:7070 --memory 4GiB\n"
+      "Port 0 takes any; the line \"ready grpc=... data=... metrics=...\" says which.");
+}
+
+void AddPut(CLI::App& app, PutFlags& flags) {
+  CLI::App& command = *app.add_subcommand("put", "Store a file under a name, or an encoded piece");
+  CLI::Option* piece =
+      command.add_flag("--piece", flags.piece, "FILE is an encoded piece; its key is in its header");
+  command.add_flag("--replace", flags.replace, "Put it in the place of other content");
+  command.add_option("NAME", flags.name, "What to call it; with --piece, the FILE")->required();
+  CLI::Option* file = command.add_option("FILE", flags.file, "The file (- is standard input)");
+  AddStoreFlags(command, flags.store, true);
+  command.footer("Examples:\n  reprise put weights.bin ./weights.bin\n  reprise put --piece ./chunk.rpc");
+  command.final_callback([&flags, piece, file] {
+    const bool is_piece = piece->count() > 0;
+    if ((file->count() == 0) != is_piece) {
+      throw CLI::ValidationError(is_piece ? "put --piece takes one FILE" : "put takes NAME and FILE");
+    }
+    if (flags.name.empty()) throw CLI::ValidationError("put needs a NAME that is not empty");
+    if (is_piece) flags.file.swap(flags.name);
+  });
+}
+
+void AddGet(CLI::App& app, GetFlags& flags) {
+  CLI::App& command = *app.add_subcommand("get", "Fetch a file by name, or a piece by key");
+  AddObject(command, flags.object);
+  command.add_option("-o,--output", flags.output, "Where to (- is standard output)")
+      ->type_name("FILE")
+      ->capture_default_str();
+  command.add_flag("--piece", flags.piece, "The encoded piece as it is");
+  AddStoreFlags(command, flags.store, true);
+  command.footer(
+      "Examples:\n  reprise get weights.bin -o ./weights.bin\n"
+      "  reprise get --key 3f6c...e1 --piece -o ./chunk.rpc\n"
+      "Nothing is written unless everything arrived and was verified; exit code 3 is a miss.");
+  command.final_callback([&flags] {
+    RequireOne(flags.object.name, flags.object.key_hex);
+    if (flags.store.json && flags.output == "-") throw CLI::ValidationError("--json needs -o FILE");
+  });
+}
+
+void AddStat(CLI::App& app, StatFlags& flags) {
+  CLI::App& command = *app.add_subcommand("stat", "Show what is held of an object");
+  AddObject(command, flags.object);
+  command.add_flag("--verify", flags.verify, "Let the store check every byte first");
+  AddStoreFlags(command, flags.store, true);
+  command.footer("Example:\n  reprise stat weights.bin --verify");
+  command.final_callback([&flags] { RequireOne(flags.object.name, flags.object.key_hex); });
+}
+
+void AddList(CLI::App& app, ListFlags& flags) {
+  CLI::App& command = *app.add_subcommand("ls", "List objects: key, bytes held, namespace");
+  command.add_option("--namespace", flags.namespace_hex, "Only this namespace's")->type_name("HEX");
+  command.add_option("--limit", flags.limit, "At most this many; 0 for all")
+      ->type_name("COUNT")
+      ->capture_default_str();
+  AddStoreFlags(command, flags.store, true);
+  command.footer("Example:\n  reprise ls --json | head");
+}
+
+void AddRemove(CLI::App& app, RemoveFlags& flags) {
+  CLI::App& command = *app.add_subcommand("rm", "Remove objects, or a whole namespace");
+  command.add_option("NAME", flags.names, "Files that `put` stored");
+  command.add_option("--key", flags.keys_hex, "Pieces by key")->type_name("HEX");
+  CLI::Option* whole =
+      command.add_option("--namespace", flags.namespace_hex, "Every piece of this namespace")
+          ->type_name("HEX");
+  command.add_flag("--yes", flags.yes, "Yes, the whole namespace");
+  AddStoreFlags(command, flags.store, true);
+  command.footer("Examples:\n  reprise rm weights.bin\n  reprise rm --namespace 9a0b...77 --yes");
+  command.final_callback([&flags, whole] {
+    const bool some = !flags.names.empty() || !flags.keys_hex.empty();
+    if (whole->count() == 0 && !some) throw CLI::RequiredError("NAME, --key or --namespace");
+    if (whole->count() > 0 && some) {
+      throw CLI::ValidationError("rm removes either single objects or a namespace");
+    }
+    if (whole->count() > 0 && !flags.yes) {
+      throw CLI::ValidationError("removing a whole namespace needs --yes");
+    }
+  });
+}
+
+absl::StatusOr<int> RunStoreCommand(const store::StoreFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const store::StoreConfig config, store::MakeConfig(flags));
+  REPRISE_RETURN_IF_ERROR(store::RunStore(config));
+  return kExitOk;
+}
+
+std::function<absl::StatusOr<int>()> Runner(const std::string& name,
+                                            const std::shared_ptr<AllFlags>& flags) {
+  if (name == "store") return [flags] { return RunStoreCommand(flags->store); };
+  if (name == "put") return [flags] { return Put(flags->put); };
+  if (name == "get") return [flags] { return Get(flags->get); };
+  if (name == "stat") return [flags] { return Stat(flags->stat); };
+  if (name == "ls") return [flags] { return List(flags->list); };
+  if (name == "rm") return [flags] { return Remove(flags->remove); };
+  return [flags] { return Version(flags->version_json); };
+}
+
+std::string OneLine(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
+  const auto flags = std::make_shared<AllFlags>();
+  CLI::App app("Reprise: a KV-cache store for LLM serving", "reprise");
+  app.require_subcommand(1);
+  app.footer("Each command has its own help: reprise put --help\n"
+             "Example:\n  reprise store --memory 4GiB &\n  reprise put notes ./notes.txt\n"
+             "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not held.");
+  AddStore(app, *flags);
+  AddPut(app, flags->put);
+  AddGet(app, flags->get);
+  AddStat(app, flags->stat);
+  AddList(app, flags->list);
+  AddRemove(app, flags->remove);
+  CLI::App& version = *app.add_subcommand("version", "Show versions");
+  version.add_flag("--json", flags->version_json, "Print JSON");
+  version.footer("Example:\n  reprise version");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    printf("%s", app.help().c_str());
+    return {{}, kExitOk};
+  } catch (const CLI::ParseError& error) {
+    const auto chosen = app.get_subcommands();
+    if (chosen.empty() && argc > 1 && argv[1][0] != '-') {
+      fprintf(stderr, "reprise: \"%s\" is no command (see reprise --help)\n", argv[1]);
+      return {{}, kExitUsage};
+    }
+    fprintf(stderr, "reprise: %s (see reprise %s--help)\n", OneLine(error.what()).c_str(),
+            chosen.empty() ? "" : (chosen[0]->get_name() + " ").c_str());
+    return {{}, kExitUsage};
+  }
+  return {Runner(app.get_subcommands().at(0)->get_name(), flags), kExitOk};
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,57 @@
+#include "services/cli/connection.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "services/store/absl_text.h"
+#include "services/store/store_config.h"
+
+namespace reprise::cli {
+
+using store::ToAbsl;
+
+absl::StatusOr<Connection> Connect(const StoreFlags& flags) {
+  // The one line that says what went wrong is the command's own.
+  SetLogLevel(LogLevel::kOff);
+  const auto timeout = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::duration<double>(flags.timeout_s));
+  Connection connection{nullptr, Deadline::After(timeout)};
+  ClientOptions options;
+  options.address = flags.address;
+  options.tenant = flags.tenant;
+  if (!flags.credential_file.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(options.credential, store::ReadCredentialFile(flags.credential_file));
+  }
+  if (flags.carrier == "ucx") options.carrier = Carrier::kUcx;
+  if (flags.carrier == "grpc") options.carrier = Carrier::kGrpc;
+  options.connect_timeout = std::min(options.connect_timeout, timeout);
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(std::move(options));
+  if (!client.ok()) {
+    const bool is_named = client.status().message().find(flags.address) != absl::string_view::npos;
+    return is_named ? client.status() : Annotate(client.status(), "store " + flags.address);
+  }
+  connection.client = *std::move(client);
+  return connection;
+}
+
+absl::StatusOr<Digest> ParseHex(std::string_view hex, std::string_view what) {
+  const std::optional<Digest> digest = Digest::FromHex(hex);
+  if (digest.has_value()) return *digest;
+  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), " \"", ToAbsl(hex),
+                                                 "\" is not 64 hexadecimal digits"));
+}
+
+absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store) {
+  if (!object.name.empty()) return FileKey(store.tenant, object.name);
+  REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseHex(object.key_hex, "the key"));
+  return Key{digest};
+}
+
+std::string_view NameOf(const ObjectFlags& object) {
+  return object.name.empty() ? object.key_hex : object.name;
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,32 @@
+// From a command's flags to a connected client, and to keys.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "chunk/keys.h"
+#include "client/reprise.h"
+#include "common/clock.h"
+#include "common/status.h"
+#include "services/cli/commands.h"
+
+namespace reprise::cli {
+
+struct Connection {
+  std::unique_ptr<Client> client;
+  Deadline deadline;  // of the whole command
+};
+
+// Blocks for the command's timeout at most. Errors as Client::Connect and ReadCredentialFile.
+absl::StatusOr<Connection> Connect(const StoreFlags& flags);
+
+// INVALID_ARGUMENT, naming `what`, unless `hex` is 64 hexadecimal digits.
+absl::StatusOr<Digest> ParseHex(std::string_view hex, std::string_view what);
+
+// The key that `object` names for the tenant of `store`.
+absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store);
+
+// How messages call the object: its name, or its key.
+std::string_view NameOf(const ObjectFlags& object);
+
+}  // namespace reprise::cli

@@ -1,0 +1,136 @@
+#include <stdio.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/limits.h"
+#include "services/cli/commands.h"
+#include "services/cli/connection.h"
+#include "services/cli/json_line.h"
+
+namespace reprise::cli {
+namespace {
+
+JsonLine ToJson(const ObjectInfo& info) {
+  std::string levels = "[";
+  for (size_t k = 0; k < info.state.level_bytes.size(); ++k) {
+    if (k > 0) levels += ", ";
+    levels += JsonLine()
+                  .Number("bytes", info.state.level_bytes[k])
+                  .Number("key_distortion", static_cast<double>(info.state.distortions[k].key))
+                  .Number("value_distortion", static_cast<double>(info.state.distortions[k].value))
+                  .Line();
+  }
+  levels += "]";
+  JsonLine line;
+  line.Text("key", info.key.digest.Hex())
+      .Text("namespace", info.namespace_fingerprint.Hex())
+      .Text("content_id", info.state.content_id.digest.Hex())
+      .Number("position", info.position)
+      .Number("planes_held", info.state.planes_held)
+      .Raw("levels", levels);
+  return line;
+}
+
+uint64_t HeldBytes(const PieceState& state) {
+  if (state.level_bytes.empty() || state.planes_held == 0) return 0;
+  return state.level_bytes[std::min<size_t>(state.planes_held, state.level_bytes.size()) - 1];
+}
+
+void PrintStat(const ObjectInfo& info) {
+  printf("key         %s\n", info.key.digest.Hex().c_str());
+  printf("namespace   %s\n", info.namespace_fingerprint.Hex().c_str());
+  printf("content id  %s\n", info.state.content_id.digest.Hex().c_str());
+  printf("position    %llu\n", static_cast<unsigned long long>(info.position));
+  printf("planes      %u of %zu held, %llu bytes\n", info.state.planes_held,
+         info.state.level_bytes.size(),
+         static_cast<unsigned long long>(HeldBytes(info.state)));
+}
+
+int NotHeld(std::string_view name) {
+  fprintf(stderr, "reprise: %.*s: not held\n", static_cast<int>(name.size()), name.data());
+  return kExitMiss;
+}
+
+}  // namespace
+
+absl::StatusOr<int> Stat(const StatFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Key key, KeyOf(flags.object, flags.store));
+  REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
+  REPRISE_ASSIGN_OR_RETURN(
+      const ObjectStat stat, connection.client->Stat(key, flags.verify, connection.deadline).Wait());
+  if (stat.dropped_as_corrupt) {
+    return absl::DataLossError(
+        absl::StrCat(std::string(NameOf(flags.object)), ": its bytes did not match; it was dropped"));
+  }
+  if (!stat.info.has_value()) return NotHeld(NameOf(flags.object));
+  if (flags.store.json) {
+    ToJson(*stat.info).Bool("verified", flags.verify).Print();
+  } else {
+    PrintStat(*stat.info);
+  }
+  return kExitOk;
+}
+
+absl::StatusOr<int> List(const ListFlags& flags) {
+  std::optional<Digest> fingerprint;
+  if (!flags.namespace_hex.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(fingerprint, ParseHex(flags.namespace_hex, "the namespace"));
+  }
+  REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
+  uint64_t left = flags.limit == 0 ? UINT64_MAX : flags.limit;
+  std::optional<Key> after;
+  while (left > 0) {
+    const auto page_limit = static_cast<uint32_t>(std::min<uint64_t>(left, kMaxKeysPerList));
+    REPRISE_ASSIGN_OR_RETURN(
+        const ObjectPage page,
+        connection.client->List(after, page_limit, fingerprint, connection.deadline).Wait());
+    for (const ObjectInfo& info : page.objects) {
+      if (flags.store.json) {
+        ToJson(info).Print();
+      } else {
+        printf("%s %12llu %.16s\n", info.key.digest.Hex().c_str(),
+               static_cast<unsigned long long>(HeldBytes(info.state)),
+               info.namespace_fingerprint.Hex().c_str());
+      }
+    }
+    if (!page.more || page.objects.empty()) break;
+    left -= std::min<uint64_t>(left, page.objects.size());
+    after = page.objects.back().key;
+  }
+  return kExitOk;
+}
+
+absl::StatusOr<int> Remove(const RemoveFlags& flags) {
+  std::vector<Key> keys;
+  for (const std::string& name : flags.names) {
+    REPRISE_ASSIGN_OR_RETURN(const Key key, FileKey(flags.store.tenant, name));
+    keys.push_back(key);
+  }
+  for (const std::string& hex : flags.keys_hex) {
+    REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseHex(hex, "the key"));
+    keys.push_back(Key{digest});
+  }
+  Digest fingerprint;
+  if (!flags.namespace_hex.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(fingerprint, ParseHex(flags.namespace_hex, "the namespace"));
+  }
+  REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
+  REPRISE_ASSIGN_OR_RETURN(
+      const uint64_t removed,
+      (flags.namespace_hex.empty()
+           ? connection.client->Remove(keys, connection.deadline)
+           : connection.client->RemoveNamespace(fingerprint, connection.deadline))
+          .Wait());
+  if (flags.store.json) {
+    JsonLine().Number("removed", removed).Print();
+  } else if (removed > 0) {
+    printf("removed %llu\n", static_cast<unsigned long long>(removed));
+  } else {
+    fprintf(stderr, "reprise: nothing to remove: not held\n");
+  }
+  return removed > 0 ? kExitOk : kExitMiss;
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,256 @@
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/limits.h"
+#include "proto/reprise.pb.h"
+#include "services/store/fetch_plan.h"
+#include "services/store/handlers.h"
+
+namespace reprise::store {
+namespace {
+
+struct Selection {
+  Key key;
+  std::optional<ContentId> content_id;
+  uint32_t layer_begin = 0;
+  uint32_t layer_end = 0;
+  uint32_t level = 0;
+};
+
+absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& request) {
+  if (request.pieces_size() == 0 ||
+      static_cast<size_t>(request.pieces_size()) > kMaxPiecesPerFetch) {
+    return absl::InvalidArgumentError(absl::StrCat("Fetch of ", request.pieces_size(),
+                                                   " pieces; 1 to ", kMaxPiecesPerFetch,
+                                                   " are allowed"));
+  }
+  std::vector<Selection> selections;
+  selections.reserve(static_cast<size_t>(request.pieces_size()));
+  for (const v1::PieceSelection& piece : request.pieces()) {
+    Selection selection;
+    REPRISE_ASSIGN_OR_RETURN(selection.key.digest, ParseDigest(piece.key(), "a key"));
+    if (!piece.content_id().empty()) {
+      REPRISE_ASSIGN_OR_RETURN(const Digest content, ParseDigest(piece.content_id(), "a content id"));
+      selection.content_id = ContentId{content};
+    }
+    selection.layer_begin = piece.layer_begin();
+    selection.layer_end = piece.layer_end();
+    selection.level = piece.level();
+    selections.push_back(selection);
+  }
+  return selections;
+}
+
+// Sends the parts of one Fetch, piece after piece, never more than credit allows. Between parts it waits without a
+// thread: the carrier's call back goes on with what only hands bytes over, and the executor with the rest.
+class FetchRun : public std::enable_shared_from_this<FetchRun> {
+ public:
+  FetchRun(StoreContext& context, CallPtr call, std::vector<Selection> selections, bool omit_meta)
+      : context_(context),
+        call_(std::move(call)),
+        selections_(std::move(selections)),
+        omit_meta_(omit_meta) {}
+
+  enum class Thread { kExecutor, kCarrier };
+
+  // Goes on until the end, or until the call must wait for credit or for the executor.
+  void Advance(Thread thread) {
+    while (true) {
+      absl::Status wanted = call_->StillWanted();
+      if (!wanted.ok()) return End(std::move(wanted));
+      if (piece_ == nullptr && next_piece_ == selections_.size()) return End(absl::OkStatus());
+      if (thread == Thread::kCarrier && NextIsWork()) return ContinueOnExecutor();
+      if (piece_ == nullptr) {
+        absl::Status opened = OpenNextPiece();
+        if (!opened.ok()) return End(std::move(opened));
+        continue;
+      }
+      if (!writable_ && !WaitUntilWritable()) return;  // this object may be in use elsewhere now
+      SendNext();
+    }
+  }
+
+ private:
+  // Opening a piece searches and plans; gathering copies.
+  bool NextIsWork() const {
+    return piece_ == nullptr || !opening_sent_ || parts_[next_part_].runs.size() > 1;
+  }
+
+  void End(absl::Status status) {
+    context_.metrics.CountFetch(hits_, misses_);
+    piece_ = nullptr;
+    if (status.ok()) {
+      call_->Finish();
+    } else {
+      call_->Fail(std::move(status));
+    }
+  }
+
+  void ContinueOnExecutor() {
+    if (context_.quick.TryRun([self = shared_from_this()] { self->Advance(Thread::kExecutor); })) {
+      return;
+    }
+    context_.metrics.CountRefused();
+    End(absl::ResourceExhaustedError("the store has too many requests waiting; try again"));
+  }
+
+  absl::Status OpenNextPiece() {
+    const Selection& selection = selections_[next_piece_];
+    storage::PieceRef piece = context_.pieces.Find(call_->tenant(), selection.key);
+    if (piece == nullptr) return SendMiss(v1::ABSENT);
+    const PieceMeta& meta = piece->meta();
+    if (selection.content_id.has_value() && *selection.content_id != meta.header().content_id) {
+      return SendMiss(v1::OTHER_CONTENT);
+    }
+    const bool all_layers = selection.layer_begin == 0 && selection.layer_end == 0;
+    level_ = std::min(selection.level, piece->level());
+    absl::StatusOr<std::vector<SegmentRun>> runs =
+        meta.Resolve(selection.layer_begin, all_layers ? meta.layer_count() : selection.layer_end,
+                     level_);
+    if (!runs.ok()) return Annotate(runs.status(), absl::StrCat("piece ", next_piece_));
+    parts_ = PlanParts(meta, *runs);
+    next_part_ = 0;
+    opening_sent_ = false;
+    piece_ = std::move(piece);
+    ++hits_;
+    return absl::OkStatus();
+  }
+
+  absl::Status SendMiss(v1::MissReason reason) {
+    v1::FetchPart message;
+    message.set_piece(static_cast<uint32_t>(next_piece_++));
+    message.set_miss(reason);
+    call_->Send({message.SerializeAsString(), {}});
+    ++misses_;
+    return absl::OkStatus();
+  }
+
+  void SendNext() {
+    if (!opening_sent_) {
+      SendOpening();
+    } else {
+      SendPart();
+      writable_ = false;
+    }
+    if (opening_sent_ && next_part_ == parts_.size()) {
+      piece_ = nullptr;
+      ++next_piece_;
+    }
+  }
+
+  void SendOpening() {
+    v1::FetchPart message;
+    message.set_piece(static_cast<uint32_t>(next_piece_));
+    v1::PieceOpening& opening = *message.mutable_opening();
+    const ByteSpan meta = piece_->meta_bytes();
+    if (!omit_meta_) opening.set_meta(meta.data(), meta.size());
+    opening.set_level(level_);
+    opening.set_content_id(std::string(piece_->meta().header().content_id.digest.AsString()));
+    call_->Send({message.SerializeAsString(), {}});
+    opening_sent_ = true;
+  }
+
+  void SendPart() {
+    PlannedPart part = parts_[next_part_];
+    std::shared_ptr<GatherPool::Buffer> buffer;
+    if (part.runs.size() > 1) {
+      buffer = context_.gather->TryTake();
+      if (buffer == nullptr) {
+        context_.metrics.CountGatherFallback();
+        SplitPart();
+        part = parts_[next_part_];
+      }
+    }
+    ++next_part_;
+    SharedBytes bulk;
+    if (buffer != nullptr) {
+      bulk = SharedBytes(Gather(part, buffer->bytes()), buffer);
+    } else {
+      const ByteRange range = piece_->meta().RangeOf(part.runs[0]);
+      bulk = SharedBytes(piece_->body().subspan(range.offset, range.length), piece_);
+    }
+    v1::FetchPart message;
+    message.set_piece(static_cast<uint32_t>(next_piece_));
+    for (const SegmentRun& run : part.runs) {
+      v1::PieceSegments::Run& entry = *message.mutable_segments()->add_runs();
+      entry.set_first(run.first);
+      entry.set_count(run.count);
+    }
+    call_->Send({message.SerializeAsString(), std::move(bulk)});
+  }
+
+  // No buffer is free: the next part's runs become parts of their own.
+  void SplitPart() {
+    const PlannedPart part = std::move(parts_[next_part_]);
+    std::vector<PlannedPart> single;
+    for (const SegmentRun& run : part.runs) {
+      single.push_back({{run}, piece_->meta().RangeOf(run).length});
+    }
+    const auto at = parts_.begin() + static_cast<ptrdiff_t>(next_part_);
+    *at = std::move(single.front());
+    parts_.insert(at + 1, std::make_move_iterator(single.begin() + 1),
+                  std::make_move_iterator(single.end()));
+  }
+
+  ByteSpan Gather(const PlannedPart& part, MutableByteSpan buffer) const {
+    const ByteSpan body = piece_->body();
+    size_t filled = 0;
+    for (const SegmentRun& run : part.runs) {
+      const ByteRange range = piece_->meta().RangeOf(run);
+      std::memcpy(buffer.data() + filled, body.data() + range.offset, range.length);
+      filled += range.length;
+    }
+    return buffer.first(filled);
+  }
+
+  // True when the next part may be sent now. False when it may not: then Advance runs again later, on the carrier's
+  // thread, and nothing of this object may be touched by the caller any more.
+  bool WaitUntilWritable() {
+    gate_.store(Gate::kAsking);
+    call_->WhenWritable([self = shared_from_this()] {
+      if (self->gate_.exchange(Gate::kOpen) != Gate::kParked) return;
+      self->writable_ = true;
+      self->Advance(Thread::kCarrier);
+    });
+    if (gate_.exchange(Gate::kParked) != Gate::kOpen) return false;
+    writable_ = true;
+    return true;
+  }
+
+  enum class Gate { kAsking, kOpen, kParked };
+
+  StoreContext& context_;
+  const CallPtr call_;
+  const std::vector<Selection> selections_;
+  const bool omit_meta_;
+
+  size_t next_piece_ = 0;
+  storage::PieceRef piece_;  // being sent; null between pieces
+  uint32_t level_ = 0;
+  bool opening_sent_ = false;
+  std::vector<PlannedPart> parts_;
+  size_t next_part_ = 0;
+  bool writable_ = false;
+  std::atomic<Gate> gate_{Gate::kAsking};
+  size_t hits_ = 0;
+  size_t misses_ = 0;
+};
+
+}  // namespace
+
+void HandleFetch(StoreContext& context, const CallPtr& call) {
+  v1::FetchRequest request;
+  if (!request.ParseFromString(call->message())) {
+    return call->Fail(absl::InvalidArgumentError("the Fetch message cannot be parsed"));
+  }
+  absl::StatusOr<std::vector<Selection>> selections = ParseSelections(request);
+  if (!selections.ok()) return call->Fail(selections.status());
+  std::make_shared<FetchRun>(context, call, *std::move(selections), request.omit_meta())
+      ->Advance(FetchRun::Thread::kExecutor);
+}
+
+}  // namespace reprise::store

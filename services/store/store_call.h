@@ -1,0 +1,96 @@
+// One request on its way through the store: counted when it comes and when it is answered, and charged to its session
+// and to the whole store while it is worked on.
+//
+// Handlers hold it by shared pointer and answer it once; dropping the last one unanswered answers INTERNAL. One thread
+// at a time uses it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "common/clock.h"
+#include "common/executor.h"
+#include "common/status.h"
+#include "services/store/gather_pool.h"
+#include "services/store/metrics.h"
+#include "services/store/sessions.h"
+#include "storage/piece_store.h"
+#include "transport/transport.h"
+
+namespace reprise::store {
+
+// Largest request message: a Fetch of kMaxPiecesPerFetch pieces takes a third of it.
+inline constexpr size_t kMaxRequestBytes = 1 * kMiB;
+// Messages of all requests being worked on.
+inline constexpr size_t kMaxRequestBytesInAll = 32 * kMiB;
+
+// What every handler works with. All of it outlives every call.
+struct StoreContext {
+  storage::PieceStore& pieces;
+  SessionTable& sessions;
+  StoreMetrics& metrics;
+  std::shared_ptr<GatherPool> gather;
+  const Clock& clock;
+  // Short work: lookups, fetches.
+  Executor& quick;
+  // Work that takes milliseconds: copying and verifying publishes, checking held bytes, lists.
+  Executor& slow;
+  std::string software;
+  std::string data_address = {};
+  std::atomic<size_t> request_bytes{0};
+};
+
+class StoreCall {
+ public:
+  // `session` is null only for OpenSession.
+  StoreCall(StoreContext& context, transport::Request request,
+            std::unique_ptr<transport::Responder> responder, const CarrierMetrics& carrier);
+  ~StoreCall();
+  StoreCall(const StoreCall&) = delete;
+  StoreCall& operator=(const StoreCall&) = delete;
+
+  // Charges the request to its session and the store. RESOURCE_EXHAUSTED when either has too much under way,
+  // INVALID_ARGUMENT when the message is longer than any that is meant. Once, before any work.
+  absl::Status Admit();
+  // Counts the wait, and answers what nobody waits for any more: false then.
+  bool Begin();
+
+  transport::MethodId method() const { return request_.method; }
+  const std::string& message() const { return request_.message; }
+  const SharedBytes& bulk() const { return request_.bulk; }
+  // Gives the bulk's buffer back to the carrier.
+  void DropBulk() { request_.bulk = SharedBytes(); }
+  StoreSession& session() { return *session_; }
+  storage::TenantId tenant() const { return session_->tenant(); }
+
+  // OK, or why going on is pointless.
+  absl::Status StillWanted() const;
+  void Send(transport::Part part);
+  void WhenWritable(absl::AnyInvocable<void() &&> ready) {
+    responder_->WhenWritable(std::move(ready));
+  }
+
+  // The three ways to end: one reply message, the end of the parts, or an error.
+  void Reply(std::string message);
+  void Finish() { Complete(absl::OkStatus()); }
+  void Fail(absl::Status status) { Complete(std::move(status)); }
+
+ private:
+  void Complete(absl::Status status);
+
+  StoreContext& context_;
+  transport::Request request_;
+  const std::unique_ptr<transport::Responder> responder_;
+  const std::shared_ptr<StoreSession> session_;
+  const CarrierMetrics& carrier_;
+  const TimePoint arrived_;
+  size_t charged_bytes_ = 0;
+  bool admitted_ = false;
+  bool completed_ = false;
+};
+
+using CallPtr = std::shared_ptr<StoreCall>;
+
+}  // namespace reprise::store

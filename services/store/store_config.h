@@ -1,0 +1,63 @@
+// What a store process is told: flags and a YAML file, with the same names.
+//
+//   listen: 127.0.0.1:7070
+//   memory: 8GiB
+//   tenants:
+//     - name: search
+//       credential_file: /etc/reprise/search.key
+//
+// Plain values and pure functions, except that reading a file reads it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/log.h"
+#include "common/status.h"
+
+namespace reprise::store {
+
+// Largest configuration or credential file that is read.
+inline constexpr size_t kMaxConfigFileBytes = size_t{1} << 20;
+inline constexpr size_t kMaxCredentialBytes = 4096;
+
+struct TenantConfig {
+  std::string name;
+  std::string credential;
+};
+
+struct StoreConfig {
+  // gRPC: sessions, and the fallback data path.
+  std::string listen = "127.0.0.1:7070";
+  // UCX data path: "host:port", "off", or empty for the host of `listen` and any free port.
+  std::string data;
+  // nullopt: a quarter of the machine's memory.
+  std::optional<uint64_t> memory_bytes;
+  // Prometheus metrics and health, "host:port" or "off".
+  std::string metrics = "127.0.0.1:9470";
+  LogLevel log_level = LogLevel::kInfo;
+  // Empty: one tenant, "default", without a credential.
+  std::vector<TenantConfig> tenants;
+};
+
+inline constexpr std::string_view kOff = "off";
+
+// Applies the YAML text `yaml` on top of `config`, which is unspecified after an error. INVALID_ARGUMENT as "SOURCE:LINE: what is wrong" for
+// bad YAML, an unknown or repeated key and a bad value; credential files are read relative to the working directory,
+// NOT_FOUND or INVALID_ARGUMENT when that fails.
+absl::Status ApplyYaml(std::string_view yaml, std::string_view source, StoreConfig& config);
+
+// Reads `path` and applies it. NOT_FOUND when it cannot be read.
+absl::Status ApplyYamlFile(const std::string& path, StoreConfig& config);
+
+// One line of the log level's name: "debug", "info", "warning", "error" or "off".
+absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name);
+
+// A file's text without trailing line ends. NOT_FOUND naming the path and the reason when it cannot be read,
+// INVALID_ARGUMENT when it is empty or longer than kMaxCredentialBytes.
+absl::StatusOr<std::string> ReadCredentialFile(const std::string& path);
+
+}  // namespace reprise::store

@@ -1,0 +1,28 @@
+#include "services/store/store_flags.h"
+
+#include "services/store/byte_size.h"
+
+namespace reprise::store {
+
+absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags) {
+  StoreConfig config;
+  if (flags.config.has_value()) {
+    REPRISE_RETURN_IF_ERROR(ApplyYamlFile(*flags.config, config));
+  }
+  if (flags.listen.has_value()) config.listen = *flags.listen;
+  if (flags.data.has_value()) config.data = *flags.data;
+  if (flags.metrics.has_value()) config.metrics = *flags.metrics;
+  if (flags.memory.has_value()) {
+    const absl::StatusOr<uint64_t> bytes = ParseByteSize(*flags.memory);
+    if (!bytes.ok()) return Annotate(bytes.status(), "--memory");
+    config.memory_bytes = *bytes;
+  }
+  if (flags.log_level.has_value()) {
+    const absl::StatusOr<LogLevel> level = ParseLogLevel(*flags.log_level);
+    if (!level.ok()) return Annotate(level.status(), "--log-level");
+    config.log_level = *level;
+  }
+  return config;
+}
+
+}  // namespace reprise::store

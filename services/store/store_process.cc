@@ -1,0 +1,190 @@
+#include "services/store/store_process.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "proto/methods.h"
+#include "services/store/endpoint.h"
+#include "services/store/version.h"
+#include "transport/grpc/grpc_server.h"
+#include "transport/ucx/ucx_transport.h"
+
+namespace reprise::store {
+namespace {
+
+// Number of Hello in proto's Method.
+constexpr transport::MethodId kHelloMethod = 2;
+constexpr size_t kMaxHandlerThreads = 8;
+
+bool IsLoopback(std::string_view host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+// The address as clients are told it: without a host when it listens on all of them.
+std::string Advertised(const std::string& address) {
+  absl::StatusOr<Endpoint> endpoint = ParseEndpoint(address, "the data address");
+  if (!endpoint.ok() || !IsWildcard(endpoint->host)) return address;
+  return absl::StrCat(":", endpoint->port);
+}
+
+std::string_view PageKindName(PageKind kind) {
+  switch (kind) {
+    case PageKind::kHugeReserved:
+      return "huge-reserved";
+    case PageKind::kHugeTransparent:
+      return "huge-transparent";
+    case PageKind::kSmall:
+      return "small";
+  }
+  return "unknown";
+}
+
+StoreServiceOptions ServiceOptions(const StoreConfig& config, const MemoryPlan& memory) {
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  StoreServiceOptions options;
+  options.tenants = config.tenants;
+  options.software = std::string(SoftwareVersion());
+  options.quick_threads = std::clamp<size_t>(cores, 2, kMaxHandlerThreads);
+  options.slow_threads = options.quick_threads;
+  options.gather_buffers = memory.gather_bytes / kMaxPartBytes;
+  return options;
+}
+
+void WarnIfOpen(const StoreConfig& config) {
+  const absl::StatusOr<Endpoint> listen = ParseEndpoint(config.listen, "the listen address");
+  if (!config.tenants.empty() || (listen.ok() && IsLoopback(listen->host))) return;
+  LogWarning("anyone who can reach this store may use it: no tenants are configured",
+             {{"listen", config.listen}});
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreConfig& config) {
+  const uint64_t physical = PhysicalMemoryBytes();
+  REPRISE_ASSIGN_OR_RETURN(
+      const MemoryPlan memory,
+      PlanMemory(config.memory_bytes.value_or(DefaultMemoryBytes(physical)), physical));
+
+  std::unique_ptr<StoreProcess> self(new StoreProcess(memory));
+  REPRISE_ASSIGN_OR_RETURN(self->pieces_,
+                           storage::HostStore::Create({.budget_bytes = memory.pieces_bytes}));
+  REPRISE_ASSIGN_OR_RETURN(self->service_,
+                           StoreService::Create(*self->pieces_, ServiceOptions(config, memory)));
+  if (config.metrics != kOff) {
+    REPRISE_ASSIGN_OR_RETURN(
+        self->metrics_, MetricsServer::Create(config.metrics, [service = self->service_.get()] {
+          return service->RenderMetrics();
+        }));
+  }
+  if (config.data != kOff) {
+    REPRISE_RETURN_IF_ERROR(self->StartData(config));
+  }
+  REPRISE_RETURN_IF_ERROR(self->StartGrpc(config));
+  if (self->metrics_ != nullptr) self->metrics_->set_ready(true);
+  return self;
+}
+
+absl::Status StoreProcess::StartData(const StoreConfig& config) {
+  std::string address = config.data;
+  if (address.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(Endpoint endpoint, ParseEndpoint(config.listen, "the listen address"));
+    endpoint.port = 0;
+    address = FormatEndpoint(endpoint);
+  } else {
+    REPRISE_RETURN_IF_ERROR(ParseEndpoint(address, "the data address").status());
+  }
+  absl::StatusOr<std::unique_ptr<transport::UcxServer>> server = transport::UcxServer::Create(
+      {.listen = address,
+       .service = &service_->Face("ucx"),
+       .receive_bytes = static_cast<size_t>(memory_.ucx_receive_bytes)});
+  if (!server.ok()) return Annotate(server.status(), "data path");
+  ucx_ = *std::move(server);
+  REPRISE_ASSIGN_OR_RETURN(arena_registration_, ucx_->RegisterMemory(pieces_->arena()));
+  REPRISE_ASSIGN_OR_RETURN(gather_registration_,
+                           ucx_->RegisterMemory(service_->gather_pool().memory()));
+  service_->set_data_address(Advertised(ucx_->address()));
+  return absl::OkStatus();
+}
+
+absl::Status StoreProcess::StartGrpc(const StoreConfig& config) {
+  // Half of the share: what is being read comes on top of what handlers hold.
+  REPRISE_ASSIGN_OR_RETURN(
+      grpc_, transport::GrpcServer::Create(
+                 {.listen = config.listen,
+                  .paths = GrpcPaths(),
+                  .hello_method = kHelloMethod,
+                  .max_received_bytes = static_cast<size_t>(memory_.grpc_receive_bytes / 2)},
+                 service_->Face("grpc")));
+  return absl::OkStatus();
+}
+
+StoreProcess::StoreProcess(const MemoryPlan& memory) : memory_(memory) {}
+
+StoreProcess::~StoreProcess() {
+  if (metrics_ != nullptr) metrics_->set_ready(false);
+  grpc_.reset();
+  // A registration must not outlive its carrier, nor the carrier what it sends from.
+  arena_registration_.reset();
+  gather_registration_.reset();
+  ucx_.reset();
+  metrics_.reset();
+}
+
+std::string StoreProcess::listen_address() const { return grpc_->address(); }
+std::string StoreProcess::data_address() const {
+  return ucx_ != nullptr ? ucx_->address() : std::string(kOff);
+}
+std::string StoreProcess::metrics_address() const {
+  return metrics_ != nullptr ? metrics_->address() : std::string(kOff);
+}
+
+absl::Status RunStore(const StoreConfig& config) {
+  // A start that fails says so in one line, which is the status; what libraries log about it would repeat it.
+  SetLogLevel(config.log_level == LogLevel::kDebug ? LogLevel::kDebug : LogLevel::kOff);
+  // Blocked here, and so in every thread that starts below: only the wait at the end sees them.
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<StoreProcess> store, StoreProcess::Create(config));
+  SetLogLevel(config.log_level);
+  WarnIfOpen(config);
+  LogInfo("store ready", {{"version", SoftwareVersion()},
+                          {"grpc", store->listen_address()},
+                          {"data", store->data_address()},
+                          {"metrics", store->metrics_address()},
+                          {"memory_bytes", store->memory().total_bytes},
+                          {"pieces_bytes", store->memory().pieces_bytes},
+                          {"pages", PageKindName(store->page_kind())}});
+  printf("ready grpc=%s data=%s metrics=%s\n", store->listen_address().c_str(),
+         store->data_address().c_str(), store->metrics_address().c_str());
+  fflush(stdout);
+
+  while (true) {
+    const timespec second{.tv_sec = 1, .tv_nsec = 0};
+    const int got = sigtimedwait(&stop, nullptr, &second);
+    if (got > 0) {
+      LogInfo("store stopping", {{"signal", got == SIGTERM ? "SIGTERM" : "SIGINT"}});
+      break;
+    }
+    store->Sweep();
+  }
+  store.reset();
+  LogInfo("store stopped");
+  return absl::OkStatus();
+}
+
+}  // namespace reprise::store

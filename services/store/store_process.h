@@ -1,0 +1,66 @@
+// A whole store: host tier, service, both carriers and the metrics port, wired together.
+//
+// `reprise store` runs one (RunStore); tests may run several in one process. Not thread-safe: the thread that creates
+// it sweeps and destroys it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/status.h"
+#include "services/store/memory_plan.h"
+#include "services/store/metrics_server.h"
+#include "services/store/store_config.h"
+#include "services/store/store_service.h"
+#include "storage/host/host_store.h"
+#include "transport/transport.h"
+
+namespace reprise::transport {
+class UcxServer;
+}  // namespace reprise::transport
+
+namespace reprise::store {
+
+class StoreProcess {
+ public:
+  // Takes requests when it returns. INVALID_ARGUMENT for a bad address or memory size, UNAVAILABLE when an address
+  // cannot be listened on, RESOURCE_EXHAUSTED when memory is refused; the message is one line.
+  static absl::StatusOr<std::unique_ptr<StoreProcess>> Create(const StoreConfig& config);
+  // Ends every call with UNAVAILABLE; takes about a second at most.
+  ~StoreProcess();
+  StoreProcess(const StoreProcess&) = delete;
+  StoreProcess& operator=(const StoreProcess&) = delete;
+
+  // To be called about once a second.
+  void Sweep() { service_->Sweep(); }
+
+  // "host:port" as bound; "off" for what is switched off.
+  std::string listen_address() const;
+  std::string data_address() const;
+  std::string metrics_address() const;
+  const MemoryPlan& memory() const { return memory_; }
+  // What the arena got; small pages when the machine gives no huge ones.
+  PageKind page_kind() const { return pieces_->page_kind(); }
+
+ private:
+  explicit StoreProcess(const MemoryPlan& memory);
+
+  absl::Status StartData(const StoreConfig& config);
+  absl::Status StartGrpc(const StoreConfig& config);
+
+  const MemoryPlan memory_;
+  // Destroyed from the bottom: carriers first, then what they call and send from.
+  std::unique_ptr<storage::HostStore> pieces_;
+  std::unique_ptr<StoreService> service_;
+  std::unique_ptr<MetricsServer> metrics_;
+  std::unique_ptr<transport::UcxServer> ucx_;
+  std::unique_ptr<transport::Registration> arena_registration_;
+  std::unique_ptr<transport::Registration> gather_registration_;
+  std::unique_ptr<transport::Server> grpc_;
+};
+
+// Runs a store until SIGTERM or SIGINT and returns OK then. Prints `ready grpc=HOST:PORT data=HOST:PORT
+// metrics=HOST:PORT` to standard output once it takes requests. Call it before the process has other threads.
+absl::Status RunStore(const StoreConfig& config);
+
+}  // namespace reprise::store

@@ -1,0 +1,155 @@
+#include "services/store/store_service.h"
+
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "proto/reprise.pb.h"
+#include "services/store/handlers.h"
+
+namespace reprise::store {
+namespace {
+
+enum class Lane { kInline, kQuick, kSlow };
+
+struct Route {
+  void (*handler)(StoreContext&, const CallPtr&) = nullptr;
+  Lane lane = Lane::kQuick;
+};
+
+// By Method number; Hello never comes as a request.
+constexpr std::array<Route, kMethods> kRoutes{{
+    {},
+    {HandleOpenSession, Lane::kInline},
+    {},
+    {HandleLookup, Lane::kQuick},
+    {HandlePublish, Lane::kSlow},
+    {HandleFetch, Lane::kQuick},
+    {HandleStat, Lane::kQuick},
+    {HandleList, Lane::kSlow},
+    {HandleRemove, Lane::kSlow},
+}};
+static_assert(v1::OPEN_SESSION == 1 && v1::LOOKUP == 3 && v1::PUBLISH == 4 && v1::FETCH == 5 &&
+              v1::STAT == 6 && v1::LIST == 7 && v1::REMOVE == 8 && v1::Method_MAX == 8);
+
+absl::Status CheckRoute(const transport::Request& request) {
+  if (request.method >= kMethods || kRoutes[request.method].handler == nullptr) {
+    return absl::UnimplementedError(
+        absl::StrCat("this store knows no method ", request.method));
+  }
+  if (request.session == nullptr && request.method != v1::OPEN_SESSION) {
+    return absl::UnauthenticatedError("no session is bound to this endpoint; open one first");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+class StoreService::CarrierFace final : public transport::Service {
+ public:
+  CarrierFace(StoreContext& context, std::string_view name)
+      : context_(context), name_(name), carrier_(context.metrics.Carrier(name)) {}
+
+  const std::string& name() const { return name_; }
+
+  absl::StatusOr<transport::HelloReply> Hello(std::string_view message,
+                                              std::string_view endpoint) override {
+    v1::HelloRequest request;
+    if (message.size() > kMaxRequestBytes ||
+        !request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
+      context_.metrics.CountSessionRefused();
+      return absl::InvalidArgumentError("the Hello message cannot be parsed");
+    }
+    absl::StatusOr<std::shared_ptr<StoreSession>> session = context_.sessions.Bind(
+        request.token(), request.lowest_version(), request.highest_version(), carrier_);
+    if (!session.ok()) {
+      context_.metrics.CountSessionRefused();
+      return session.status();
+    }
+    LogDebug("session bound", {{"tenant", (*session)->tenant_name()},
+                               {"carrier", name_},
+                               {"endpoint", endpoint}});
+    v1::HelloReply reply;
+    reply.set_version(kHighestVersion);
+    return transport::HelloReply{*std::move(session), reply.SerializeAsString()};
+  }
+
+  void Handle(transport::Request request,
+              std::unique_ptr<transport::Responder> responder) override {
+    absl::Status known = CheckRoute(request);
+    const size_t method = request.method;
+    const auto call =
+        std::make_shared<StoreCall>(context_, std::move(request), std::move(responder), carrier_);
+    if (!known.ok()) return call->Fail(std::move(known));
+    absl::Status admitted = call->Admit();
+    if (!admitted.ok()) return call->Fail(std::move(admitted));
+    const Route& route = kRoutes[method];
+    if (route.lane == Lane::kInline) return route.handler(context_, call);
+    Executor& executor = route.lane == Lane::kQuick ? context_.quick : context_.slow;
+    if (!executor.TryRun([&context = context_, &route, call] {
+          if (call->Begin()) route.handler(context, call);
+        })) {
+      context_.metrics.CountRefused();
+      call->Fail(absl::ResourceExhaustedError(
+          "the store has too many requests waiting; try again later"));
+    }
+  }
+
+  void SessionLost(const std::shared_ptr<transport::Session>& session) override {
+    context_.sessions.Lost(std::static_pointer_cast<StoreSession>(session));
+  }
+
+ private:
+  StoreContext& context_;
+  const std::string name_;
+  const CarrierMetrics& carrier_;
+};
+
+StoreService::StoreService(storage::PieceStore& pieces, StoreServiceOptions options,
+                           std::shared_ptr<GatherPool> gather, RandomSource random,
+                           const Clock& clock)
+    : sessions_(options.tenants, options.sessions, clock, std::move(random)),
+      context_{.pieces = pieces,
+               .sessions = sessions_,
+               .metrics = metrics_,
+               .gather = std::move(gather),
+               .clock = clock,
+               .quick = quick_,
+               .slow = slow_,
+               .software = std::move(options.software)},
+      slow_("store-slow", options.slow_threads, options.queue_limit),
+      quick_("store-quick", options.quick_threads, options.queue_limit) {
+  for (const char* name : {"ucx", "grpc", "loopback"}) {
+    faces_.push_back(std::make_unique<CarrierFace>(context_, name));
+  }
+}
+
+absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::PieceStore& pieces,
+                                                                   StoreServiceOptions options,
+                                                                   RandomSource random,
+                                                                   const Clock& clock) {
+  REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<GatherPool> gather,
+                           GatherPool::Create(options.gather_buffers));
+  return std::unique_ptr<StoreService>(new StoreService(
+      pieces, std::move(options), std::move(gather), std::move(random), clock));
+}
+
+StoreService::~StoreService() = default;
+
+transport::Service& StoreService::Face(std::string_view name) {
+  for (const std::unique_ptr<CarrierFace>& face : faces_) {
+    if (face->name() == name) return *face;
+  }
+  return *faces_.back();
+}
+
+std::string StoreService::RenderMetrics() const {
+  LiveFigures live;
+  live.usage = context_.pieces.usage();
+  live.sessions = sessions_.bound();
+  live.gather_buffers_free = context_.gather->free();
+  return metrics_.Render(live);
+}
+
+}  // namespace reprise::store

@@ -1,0 +1,74 @@
+// The store as every carrier sees it: sessions, admission, and handing each request to an executor.
+//
+// One StoreService serves several carriers; each is given its own face (Face), which differs only in what it counts
+// under. Thread-safe. The service borrows the piece store and the clock, and must outlive every carrier's server:
+// servers wait for the responders that its executors hold.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/executor.h"
+#include "common/status.h"
+#include "services/store/gather_pool.h"
+#include "services/store/metrics.h"
+#include "services/store/sessions.h"
+#include "services/store/store_call.h"
+#include "storage/piece_store.h"
+#include "transport/transport.h"
+
+namespace reprise::store {
+
+struct StoreServiceOptions {
+  std::vector<TenantConfig> tenants = {};  // empty: "default" without a credential
+  SessionLimits sessions = {};
+  std::string software = {};
+  size_t quick_threads = 2;
+  size_t slow_threads = 2;
+  size_t queue_limit = 4096;  // of each executor
+  size_t gather_buffers = 4;
+};
+
+class StoreService {
+ public:
+  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather buffers cannot be mapped.
+  static absl::StatusOr<std::unique_ptr<StoreService>> Create(
+      storage::PieceStore& pieces, StoreServiceOptions options, RandomSource random = SystemRandom(),
+      const Clock& clock = Clock::Steady());
+  ~StoreService();
+
+  // The service for the server of the carrier `name` ("ucx", "grpc" or "loopback"). Lives as long as this object.
+  transport::Service& Face(std::string_view name);
+
+  // What OpenSession tells clients; set before the first session can be opened.
+  void set_data_address(std::string address) { context_.data_address = std::move(address); }
+
+  // Forgets expired tokens and idle uploads. Called about once a second.
+  void Sweep() { sessions_.Sweep(); }
+
+  // Prometheus' exposition format.
+  std::string RenderMetrics() const;
+
+  // The buffers that scattered fetches are sent from; their memory is worth registering with carriers.
+  GatherPool& gather_pool() const { return *context_.gather; }
+
+ private:
+  class CarrierFace;
+
+  StoreService(storage::PieceStore& pieces, StoreServiceOptions options,
+               std::shared_ptr<GatherPool> gather, RandomSource random, const Clock& clock);
+
+  StoreMetrics metrics_;
+  SessionTable sessions_;
+  StoreContext context_;
+  // Destroyed before the context that their tasks use; `quick_` first, because its tasks hand on to `slow_`.
+  Executor slow_;
+  Executor quick_;
+  std::vector<std::unique_ptr<CarrierFace>> faces_;
+};
+
+}  // namespace reprise::store
