@@ -1,0 +1,121 @@
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "client/connector.h"
+#include "client/entry_points.h"
+#include "client/reprise.h"
+#include "common/limits.h"
+
+namespace reprise {
+
+std::string_view MissReasonName(MissReason reason) {
+  switch (reason) {
+    case MissReason::kAbsent:
+      return "absent";
+    case MissReason::kOtherContent:
+      return "other_content";
+    case MissReason::kCorrupt:
+      return "corrupt";
+    case MissReason::kOtherNamespace:
+      return "other_namespace";
+    case MissReason::kTruncated:
+      return "truncated";
+    case MissReason::kUnknownFormat:
+      return "unknown_format";
+    case MissReason::kPeerLost:
+      return "peer_lost";
+    case MissReason::kDeadline:
+      return "deadline";
+  }
+  return "unknown";
+}
+
+namespace client {
+namespace {
+
+class ConnectedClient final : public Client {
+ public:
+  ConnectedClient(std::unique_ptr<Connector> connector, const ClientOptions& options,
+                  const Clock& clock)
+      : core_(std::move(connector), options, clock) {}
+  ~ConnectedClient() override { core_.operations.CancelAllAndWait(); }
+
+  // Opens the first session.
+  absl::Status Open() {
+    Async<bool>::Source opened;
+    core_.session.Acquire(Deadline::After(core_.options.connect_timeout),
+                          [opened](absl::StatusOr<ChannelRef> channel) {
+                            const absl::Status status = channel.status();
+                            channel =
+                                absl::CancelledError();  // the reference goes before the client may
+                            if (status.ok()) {
+                              opened.Complete(true);
+                            } else {
+                              opened.Complete(status);
+                            }
+                          });
+    return opened.future().Wait().status();
+  }
+
+  Async<LookupResult> Lookup(const PrefixKeys& keys, LookupOptions options,
+                             Deadline deadline) override {
+    return BeginLookup(core_, keys, options, deadline);
+  }
+  Async<PublishResult> Publish(const PrefixKeys& keys, uint32_t chunk_count,
+                               std::span<const GroupViews> views, PublishOptions options,
+                               Deadline deadline) override {
+    return BeginPublish(core_, keys, chunk_count, views, options, deadline);
+  }
+  Async<LoadResult> Load(const PrefixKeys& keys, uint32_t first, uint32_t count,
+                         std::vector<GroupViews> views, LoadOptions options,
+                         Deadline deadline) override {
+    return BeginLoad(core_, keys, first, count, std::move(views), options, deadline);
+  }
+  Async<PublishResult> PublishPiece(SharedBytes container, uint64_t position,
+                                    Deadline deadline) override {
+    return BeginPublishPiece(core_, std::move(container), position, deadline);
+  }
+  Async<ObjectBytes> FetchPiece(const Key& key, std::optional<Digest> fingerprint, uint32_t level,
+                                Deadline deadline) override {
+    return BeginFetchPiece(core_, key, fingerprint, level, deadline);
+  }
+  Async<ObjectStat> Stat(const Key& key, bool verify, Deadline deadline) override {
+    return BeginStat(core_, key, verify, deadline);
+  }
+  Async<ObjectPage> List(std::optional<Key> after, uint32_t limit,
+                         std::optional<Digest> fingerprint, Deadline deadline) override {
+    return BeginList(core_, after, limit, fingerprint, deadline);
+  }
+  Async<uint64_t> Remove(std::vector<Key> keys, Deadline deadline) override {
+    return BeginRemove(core_, std::move(keys), deadline);
+  }
+  Async<uint64_t> RemoveNamespace(const Digest& fingerprint, Deadline deadline) override {
+    return BeginRemoveNamespace(core_, fingerprint, deadline);
+  }
+  std::string_view carrier() const override { return core_.session.carrier(); }
+  ClientCounters counters() const override { return core_.counters.Read(); }
+
+ private:
+  Core core_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Client>> CreateClient(std::unique_ptr<Connector> connector,
+                                                     const ClientOptions& options,
+                                                     const Clock& clock) {
+  if (options.receive_bytes < 2 * kMaxPartBytes || options.receive_bytes % kMaxPartBytes != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("receive_bytes is ", options.receive_bytes,
+                                                   "; it must be a multiple of ", kMaxPartBytes,
+                                                   ", at least 2 of them"));
+  }
+  if (options.verify_threads == 0)
+    return absl::InvalidArgumentError("verify_threads must be at least 1");
+  auto client = std::make_unique<ConnectedClient>(std::move(connector), options, clock);
+  REPRISE_RETURN_IF_ERROR(client->Open());
+  return client;
+}
+
+}  // namespace client
+}  // namespace reprise

@@ -1,0 +1,78 @@
+// FetchPiece: one encoded piece as the store holds it, verified and put together again.
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "client/entry_points.h"
+#include "client/fetch_operation.h"
+
+namespace reprise::client {
+namespace {
+
+class FetchPieceOperation final : public OperationOf<ObjectBytes, FetchOperation> {
+ public:
+  using OperationOf::OperationOf;
+
+ private:
+  absl::Status TakeMeta(uint32_t /*piece*/, const PieceMeta& meta, ByteSpan meta_bytes,
+                        uint32_t level) override {
+    // Zeroed, as the gaps between planes must be.
+    result_.container.resize(meta.meta_bytes() + meta.header().levels[level].body_bytes);
+    std::copy(meta_bytes.begin(), meta_bytes.end(), result_.container.begin());
+    result_.level = level;
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeSegment(uint32_t /*piece*/, const PieceMeta& meta, uint32_t index,
+                           ByteSpan bytes) override {
+    const uint64_t offset = meta.meta_bytes() + meta.segments()[index].offset;
+    std::copy(bytes.begin(), bytes.end(),
+              result_.container.begin() + static_cast<ptrdiff_t>(offset));
+    return absl::OkStatus();
+  }
+
+  void TakeEnd(uint32_t /*piece*/, const PieceMeta& /*meta*/, uint32_t /*level*/) override {
+    core().counters.PieceLoaded();
+  }
+
+  void OnFetched(const std::optional<FetchReader::Failure>& failure) override {
+    if (failure && cancelled()) return Finish(absl::CancelledError("the fetch was cancelled"));
+    if (failure) {
+      if (IsDamage(failure->reason)) ReportDamage(pieces()[0].key);
+      return Missed(failure->reason, failure->detail);
+    }
+    Finish(std::move(result_));
+  }
+
+  void OnRefused(absl::Status status) override {
+    if (absl::IsUnavailable(status))
+      return Missed(MissReason::kPeerLost, std::string(status.message()));
+    if (absl::IsDeadlineExceeded(status))
+      return Missed(MissReason::kDeadline, std::string(status.message()));
+    Finish(std::move(status));
+  }
+
+  void Missed(MissReason reason, std::string detail) {
+    core().counters.Missed(reason);
+    ObjectBytes missed;
+    missed.miss = Miss{.chunk = 0, .slot = 0, .reason = reason, .detail = std::move(detail)};
+    Finish(std::move(missed));
+  }
+
+  ObjectBytes result_;
+};
+
+}  // namespace
+
+Async<ObjectBytes> BeginFetchPiece(Core& core, const Key& key, std::optional<Digest> fingerprint,
+                                   uint32_t level, Deadline deadline) {
+  std::vector<ExpectedPiece> pieces(1);
+  pieces[0].key = key;
+  pieces[0].fingerprint = fingerprint;
+  pieces[0].level = level;
+  return FetchPieceOperation::Run(
+      std::make_shared<FetchPieceOperation>(core, deadline, std::move(pieces)));
+}
+
+}  // namespace reprise::client

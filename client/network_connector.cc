@@ -1,0 +1,168 @@
+#include "client/network_connector.h"
+
+#include <charconv>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/log.h"
+#include "proto/methods.h"
+#include "proto/reprise.pb.h"
+#include "transport/grpc/grpc_channel.h"
+#include "transport/ucx/ucx_transport.h"
+
+namespace reprise::client {
+namespace {
+
+// Length of the host in "host:port"; npos when `address` is not that.
+size_t HostLength(std::string_view address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string_view::npos) return colon;
+  const std::string_view host = address.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (!bracketed && host.find(':') != std::string_view::npos) return std::string_view::npos;
+  const std::string_view port = address.substr(colon + 1);
+  uint16_t number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (error != std::errc() || end != port.data() + port.size()) return std::string_view::npos;
+  return colon;
+}
+
+std::string HelloMessage(const std::string& token) {
+  v1::HelloRequest hello;
+  hello.set_token(token);
+  hello.set_lowest_version(kLowestProtocolVersion);
+  hello.set_highest_version(kHighestProtocolVersion);
+  return hello.SerializeAsString();
+}
+
+absl::Status CheckHelloReply(const std::string& message) {
+  v1::HelloReply reply;
+  if (reply.ParseFromString(message) && reply.version() >= kLowestProtocolVersion &&
+      reply.version() <= kHighestProtocolVersion) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(absl::StrCat("the store chose protocol version ", reply.version(),
+                                               "; this client speaks ", kLowestProtocolVersion,
+                                               " to ", kHighestProtocolVersion));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<NetworkConnector>> NetworkConnector::Create(
+    const ClientOptions& options) {
+  const size_t host = HostLength(options.address);
+  if (host == std::string_view::npos || host == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "address \"", options.address, "\" is not \"host:port\", for example 127.0.0.1:7070"));
+  }
+  return std::unique_ptr<NetworkConnector>(new NetworkConnector(options));
+}
+
+absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::Open(Deadline deadline) {
+  REPRISE_ASSIGN_OR_RETURN(Ticket ticket, OpenSession(deadline));
+  if (options_.carrier == Carrier::kGrpc) {
+    LogCarrier("grpc", "asked for");
+    return OpenGrpc(ticket, deadline);
+  }
+  if (options_.carrier == Carrier::kUcx) {
+    if (ticket.data_address.empty()) {
+      return absl::UnavailableError(absl::StrCat(
+          "the store at ", options_.address, " offers no UCX data path; use carrier grpc or auto"));
+    }
+    LogCarrier("ucx", "asked for");
+    return OpenUcx(ticket, deadline);
+  }
+  if (ticket.data_address.empty()) {
+    LogCarrier("grpc", "the store offers no UCX data path");
+    return OpenGrpc(ticket, deadline);
+  }
+  const Duration left = deadline.RemainingAt(Clock::Steady().Now());
+  auto ucx = OpenUcx(ticket, Deadline::After(left / 2));
+  if (ucx.ok()) {
+    LogCarrier("ucx", absl::StrCat("the store offers it at ", ticket.data_address));
+    return ucx;
+  }
+  LogCarrier("grpc",
+             absl::StrCat("UCX at ", ticket.data_address, " failed: ", ucx.status().message()));
+  // The hello that failed may have used the token up.
+  REPRISE_ASSIGN_OR_RETURN(ticket, OpenSession(deadline));
+  return OpenGrpc(ticket, deadline);
+}
+
+absl::StatusOr<NetworkConnector::Ticket> NetworkConnector::OpenSession(Deadline deadline) const {
+  REPRISE_ASSIGN_OR_RETURN(
+      transport::GrpcConnection control,
+      transport::ConnectGrpc(
+          {.address = options_.address, .paths = GrpcPaths(), .hello_method = 0, .hello = {}},
+          deadline));
+  v1::OpenSessionRequest request;
+  request.set_tenant(options_.tenant);
+  request.set_credential(options_.credential);
+  REPRISE_ASSIGN_OR_RETURN(
+      const transport::UnaryReply answer,
+      transport::CallAndWait(*control.channel, {.method = v1::OPEN_SESSION,
+                                                .message = request.SerializeAsString(),
+                                                .bulk = {},
+                                                .deadline = deadline}));
+  v1::OpenSessionReply reply;
+  if (!reply.ParseFromString(answer.message)) {
+    return absl::InternalError(
+        absl::StrCat("what answers at ", options_.address, " is not a Reprise store"));
+  }
+  Ticket ticket{.token = reply.token(), .data_address = reply.data_address()};
+  if (ticket.data_address.empty()) return ticket;
+  const size_t host = HostLength(ticket.data_address);
+  if (host == std::string_view::npos) {
+    return absl::InternalError(
+        absl::StrCat("the store names \"", ticket.data_address, "\" as its data address"));
+  }
+  if (host == 0) {
+    ticket.data_address =
+        options_.address.substr(0, HostLength(options_.address)) + ticket.data_address;
+  }
+  return ticket;
+}
+
+absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::OpenUcx(
+    const Ticket& ticket, Deadline deadline) const {
+  REPRISE_ASSIGN_OR_RETURN(transport::UcxConnection data,
+                           transport::ConnectUcx({.address = ticket.data_address,
+                                                  .hello = HelloMessage(ticket.token),
+                                                  .receive_bytes = options_.receive_bytes},
+                                                 deadline));
+  REPRISE_RETURN_IF_ERROR(CheckHelloReply(data.hello_reply));
+  return std::move(data.channel);
+}
+
+absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::OpenGrpc(
+    const Ticket& ticket, Deadline deadline) const {
+  REPRISE_ASSIGN_OR_RETURN(transport::GrpcConnection data,
+                           transport::ConnectGrpc({.address = options_.address,
+                                                   .paths = GrpcPaths(),
+                                                   .hello_method = v1::HELLO,
+                                                   .hello = HelloMessage(ticket.token)},
+                                                  deadline));
+  REPRISE_RETURN_IF_ERROR(CheckHelloReply(data.hello_reply));
+  return std::move(data.channel);
+}
+
+void NetworkConnector::LogCarrier(const std::string& carrier, const std::string& why) {
+  std::string choice = absl::StrCat(carrier, ": ", why);
+  if (choice == logged_) return;
+  logged_ = std::move(choice);
+  LogInfo("data path", {{"store", options_.address}, {"carrier", carrier}, {"why", why}});
+}
+
+}  // namespace reprise::client
+
+namespace reprise {
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
+  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<client::Connector> connector,
+                           client::NetworkConnector::Create(options));
+  return client::CreateClient(std::move(connector), options);
+}
+
+}  // namespace reprise

@@ -1,0 +1,47 @@
+// Reaches a store over the network: OpenSession on gRPC, then a data path on UCX or gRPC.
+#pragma once
+
+#include <string>
+
+#include "client/connector.h"
+#include "client/reprise.h"
+#include "common/clock.h"
+#include "common/status.h"
+#include "transport/transport.h"
+
+namespace reprise::client {
+
+// Versions of the data path's protocol that this client speaks.
+inline constexpr uint32_t kLowestProtocolVersion = 1;
+inline constexpr uint32_t kHighestProtocolVersion = 1;
+
+class NetworkConnector final : public Connector {
+ public:
+  // INVALID_ARGUMENT when options.address is not "host:port".
+  static absl::StatusOr<std::unique_ptr<NetworkConnector>> Create(const ClientOptions& options);
+
+  // With Carrier::kAuto, a UCX data path that does not come up within half of the time left is
+  // given up for gRPC; which carrier it became, and why, is logged when it differs from the time
+  // before.
+  absl::StatusOr<std::unique_ptr<transport::Channel>> Open(Deadline deadline) override;
+
+ private:
+  struct Ticket {
+    std::string token;
+    std::string data_address;  // of the UCX data path; empty: there is none
+  };
+
+  explicit NetworkConnector(const ClientOptions& options) : options_(options) {}
+
+  absl::StatusOr<Ticket> OpenSession(Deadline deadline) const;
+  absl::StatusOr<std::unique_ptr<transport::Channel>> OpenUcx(const Ticket& ticket,
+                                                              Deadline deadline) const;
+  absl::StatusOr<std::unique_ptr<transport::Channel>> OpenGrpc(const Ticket& ticket,
+                                                               Deadline deadline) const;
+  void LogCarrier(const std::string& carrier, const std::string& why);
+
+  const ClientOptions options_;
+  std::string logged_;  // carrier and reason that were logged last
+};
+
+}  // namespace reprise::client

@@ -1,0 +1,185 @@
+// What every operation of a client shares: its place in the client, its channel, its calls, its
+// cancellation and its one result.
+//
+// An operation is shared by whatever still holds a callback into it, and by the client until it has
+// completed. Its members belong to one callback at a time unless they say otherwise. After Leave it
+// must not touch the Core.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+
+#include "client/async.h"
+#include "client/reprise.h"
+#include "client/session.h"
+#include "common/executor.h"
+#include "common/mutex.h"
+#include "common/status.h"
+#include "transport/transport.h"
+
+namespace reprise::client {
+
+// Operations under way at once in one client; more are refused with RESOURCE_EXHAUSTED.
+inline constexpr size_t kMaxOperations = 4096;
+
+class Operation;
+
+// The operations under way. Thread-safe.
+class OperationSet {
+ public:
+  // CANCELLED once the client is being destroyed, RESOURCE_EXHAUSTED at kMaxOperations.
+  absl::Status Add(std::shared_ptr<Operation> operation) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Remove(Operation* operation) ABSL_LOCKS_EXCLUDED(mutex_);
+  void CancelAllAndWait() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  Mutex mutex_;
+  CondVar empty_;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::flat_hash_map<Operation*, std::shared_ptr<Operation>> operations_ ABSL_GUARDED_BY(mutex_);
+};
+
+class Counters {
+ public:
+  void Received(uint64_t bytes) { bytes_received_.fetch_add(bytes, std::memory_order_relaxed); }
+  void Sent(uint64_t bytes) { bytes_sent_.fetch_add(bytes, std::memory_order_relaxed); }
+  void PieceLoaded() { pieces_loaded_.fetch_add(1, std::memory_order_relaxed); }
+  void Missed(MissReason reason) {
+    misses_[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+  }
+  ClientCounters Read() const;
+
+ private:
+  std::atomic<uint64_t> bytes_received_{0};
+  std::atomic<uint64_t> bytes_sent_{0};
+  std::atomic<uint64_t> pieces_loaded_{0};
+  std::array<std::atomic<uint64_t>, 8> misses_{};
+};
+
+// What the operations of one client work with.
+struct Core {
+  Core(std::unique_ptr<Connector> connector, const ClientOptions& client_options,
+       const Clock& clock)
+      : options(client_options),
+        session(std::move(connector), client_options.connect_timeout, clock),
+        verifier("reprise-verify", client_options.verify_threads, kMaxOperations) {}
+
+  const ClientOptions options;
+  Counters counters;
+  // Bytes of encoded pieces that wait to be sent; outlives the core for the sake of late
+  // references.
+  const std::shared_ptr<std::atomic<uint64_t>> unsent_bytes =
+      std::make_shared<std::atomic<uint64_t>>(0);
+  OperationSet operations;
+  Session session;
+  // Checks and decodes what fetches bring: at most one task of each operation is queued.
+  Executor verifier;
+};
+
+class Operation : public std::enable_shared_from_this<Operation> {
+ public:
+  virtual ~Operation() = default;
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  // Once. Ends in OnChannel or OnRefused, perhaps before it returns.
+  void Begin() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Any thread, at any time. What is under way ends with CANCELLED.
+  void Cancel() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ protected:
+  using Reply = absl::AnyInvocable<void(absl::StatusOr<transport::UnaryReply>) &&>;
+
+  Operation(Core& core, Deadline deadline) : core_(core), deadline_(deadline) {}
+
+  // A channel is there: start the first call.
+  virtual void OnChannel() = 0;
+  // Nothing was started, and nothing can be.
+  virtual void OnRefused(absl::Status status) = 0;
+
+  Core& core() const { return core_; }
+  const Deadline& deadline() const { return deadline_; }
+
+  // Starts a call of one part; `reply` runs once, on any thread, perhaps before this returns.
+  void CallUnary(int method, std::string message, SharedBytes bulk, Reply reply)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Starts a call whose parts go to `observer`. OnDone comes as for any call.
+  void CallStreaming(int method, std::string message, uint32_t credit_parts,
+                     std::shared_ptr<transport::CallObserver> observer) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Cancels the calls under way; later ones may be started.
+  void CancelCalls() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  bool cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Gives the channel back before, and the client its word after, the result is delivered.
+  void ReleaseChannel() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Leave() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  class Observer;
+
+  void StartCall(transport::CallRequest request, std::shared_ptr<transport::CallObserver> inner)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void CallEnded(uint64_t id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  Core& core_;
+  const Deadline deadline_;
+
+  mutable Mutex mutex_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool left_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t ticket_ ABSL_GUARDED_BY(mutex_) = 0;
+  ChannelRef channel_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_call_ ABSL_GUARDED_BY(mutex_) = 1;
+  // Null while Start has not returned.
+  absl::flat_hash_map<uint64_t, std::shared_ptr<transport::Call>> calls_ ABSL_GUARDED_BY(mutex_);
+};
+
+// An operation whose outcome is a T.
+template <typename T, typename Base = Operation>
+class OperationOf : public Base {
+ public:
+  using Base::Base;
+
+  // Begins `operation` and gives its future.
+  static Async<T> Run(const std::shared_ptr<OperationOf>& operation) {
+    Async<T> future = operation->source_.future();
+    operation->source_.OnCancel([weak = std::weak_ptr<OperationOf>(operation)]() {
+      if (auto live = weak.lock()) live->Cancel();
+    });
+    operation->Begin();
+    return future;
+  }
+
+ protected:
+  void OnRefused(absl::Status status) override { Finish(std::move(status)); }
+
+  // The operation's last act, once.
+  void Finish(absl::StatusOr<T> result) {
+    this->ReleaseChannel();
+    source_.Complete(std::move(result));
+    this->Leave();
+  }
+
+ private:
+  typename Async<T>::Source source_;
+};
+
+// An operation that failed before it began.
+template <typename T>
+Async<T> Refused(absl::Status status) {
+  typename Async<T>::Source source;
+  source.Complete(std::move(status));
+  return source.future();
+}
+
+}  // namespace reprise::client

@@ -1,0 +1,40 @@
+// Pieces as Publish sends them: encoded, with what the store wants to know about them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "client/operation.h"
+#include "client/reprise.h"
+#include "common/bytes.h"
+#include "common/status.h"
+
+namespace reprise::client {
+
+struct OutgoingPiece {
+  Key key;
+  std::optional<Key> parent;  // the piece of the chunk before, same slot
+  uint64_t position = 0;
+  double recompute_seconds = 0;
+  SharedBytes container;
+  Distortion distortion;  // at its last level
+
+  // Whether a store that holds `state` under the key would have no use for this piece.
+  bool IsReachedBy(const PieceState& state) const;
+};
+
+// Encodes every piece of `chunk_count` chunks from options.first_chunk on, on the caller's thread.
+// The encoded bytes count against options.send_bytes of the client until they are sent:
+// RESOURCE_EXHAUSTED beyond. INVALID_ARGUMENT when chunks or views do not match the keys.
+absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const PrefixKeys& keys,
+                                                        uint32_t chunk_count,
+                                                        std::span<const GroupViews> views,
+                                                        const PublishOptions& options);
+
+// A whole container under the key in its header. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse,
+// DATA_LOSS when it is longer or shorter than its header says.
+absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t position);
+
+}  // namespace reprise::client

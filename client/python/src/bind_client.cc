@@ -1,0 +1,355 @@
+// Client, its results, and operations under way.
+
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "convert.h"
+#include "module.h"
+#include "pending.h"
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "client/reprise.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;  // NOLINT: what nanobind's own examples call for
+
+namespace reprise::python {
+namespace {
+
+// A Client that may be closed. Methods are called with the GIL, which guards client_; each works on
+// its own reference, so that close() on one thread does not pull the client from under another.
+class PyClient {
+ public:
+  explicit PyClient(std::shared_ptr<Client> client) : client_(std::move(client)) {}
+  PyClient(PyClient&&) = default;
+  PyClient& operator=(PyClient&&) = delete;
+  ~PyClient() { Close(); }
+
+  void Close() {
+    std::shared_ptr<Client> last = std::move(client_);
+    if (last == nullptr) return;
+    nb::gil_scoped_release release;
+    last.reset();
+  }
+
+  std::shared_ptr<Client> get() const {
+    if (client_ == nullptr) throw nb::value_error("the client is closed");
+    return client_;
+  }
+
+ private:
+  std::shared_ptr<Client> client_;
+};
+
+// Calls `start` with the client, without the GIL.
+template <typename Start>
+auto Run(const PyClient& self, Start start) {
+  std::shared_ptr<Client> client = self.get();
+  nb::gil_scoped_release release;
+  auto started = start(*client);
+  client.reset();
+  return started;
+}
+
+uint32_t LevelOrAll(std::optional<uint32_t> level) { return level.value_or(kMaxPlanes - 1); }
+
+PyClient Connect(const std::string& address, const std::string& tenant,
+                 const std::string& credential, const std::string& carrier, double timeout,
+                 size_t receive_bytes) {
+  ClientOptions options{.address = address,
+                        .tenant = tenant,
+                        .credential = credential,
+                        .carrier = ReadCarrier(carrier),
+                        .connect_timeout = ReadMilliseconds(timeout, "timeout"),
+                        .receive_bytes = receive_bytes};
+  absl::StatusOr<std::unique_ptr<Client>> client = absl::CancelledError();
+  {
+    nb::gil_scoped_release release;
+    client = Client::Connect(std::move(options));
+  }
+  return PyClient(ValueOrRaise(std::move(client)));
+}
+
+Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, double hold,
+                                  double timeout) {
+  const LookupOptions options{.hold = ReadMilliseconds(hold, "hold")};
+  const Deadline deadline = ReadTimeout(timeout);
+  return Pending(Run(self, [&](Client& client) { return client.Lookup(keys, options, deadline); }));
+}
+
+Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys,
+                                    uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
+                                    double recompute_seconds_per_chunk, double timeout) {
+  const Tensors tensors = ReadTensors(keys.name_space(), views, false);
+  const PublishOptions options{.first_chunk = first_chunk,
+                               .recompute_seconds_per_chunk = recompute_seconds_per_chunk};
+  const Deadline deadline = ReadTimeout(timeout);
+  return Pending(Run(self, [&](Client& client) {
+    return client.Publish(keys, chunk_count, tensors.views, options, deadline);
+  }));
+}
+
+Pending<LoadResult> LoadAsync(const PyClient& self, const PrefixKeys& keys, uint32_t first,
+                              uint32_t count, nb::handle views, std::optional<uint32_t> level,
+                              const LookupResult* expected, double timeout) {
+  Tensors tensors = ReadTensors(keys.name_space(), views, true);
+  const LoadOptions options{.level = LevelOrAll(level), .expected = expected};
+  const Deadline deadline = ReadTimeout(timeout);
+  auto load = Run(self, [&](Client& client) {
+    return client.Load(keys, first, count, tensors.views, options, deadline);
+  });
+  return Pending(std::move(load), std::move(tensors));
+}
+
+Pending<PublishResult> PublishPieceAsync(const PyClient& self, nb::bytes container,
+                                         uint64_t position, double timeout) {
+  const ByteSpan bytes(static_cast<const std::byte*>(container.data()), container.size());
+  const Deadline deadline = ReadTimeout(timeout);
+  return Pending(Run(self, [&](Client& client) {
+    return client.PublishPiece(SharedBytes::CopyOf(bytes), position, deadline);
+  }));
+}
+
+Pending<ObjectBytes> FetchPieceAsync(const PyClient& self, nb::bytes key,
+                                     std::optional<nb::bytes> fingerprint,
+                                     std::optional<uint32_t> level, double timeout) {
+  const Key asked{ReadDigest(key, "key")};
+  std::optional<Digest> expected;
+  if (fingerprint) expected = ReadDigest(*fingerprint, "fingerprint");
+  const Deadline deadline = ReadTimeout(timeout);
+  return Pending(Run(self, [&](Client& client) {
+    return client.FetchPiece(asked, expected, LevelOrAll(level), deadline);
+  }));
+}
+
+// The operations that are rarely worth overlapping have a blocking form only.
+template <typename T>
+T WaitFor(Async<T> async) {
+  return Pending<T>(std::move(async)).Result();
+}
+
+ObjectStat Stat(const PyClient& self, nb::bytes key, bool verify, double timeout) {
+  const Key asked{ReadDigest(key, "key")};
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(Run(self, [&](Client& client) { return client.Stat(asked, verify, deadline); }));
+}
+
+ObjectPage List(const PyClient& self, std::optional<nb::bytes> after, uint32_t limit,
+                std::optional<nb::bytes> fingerprint, double timeout) {
+  std::optional<Key> from;
+  if (after) from = Key{ReadDigest(*after, "after")};
+  std::optional<Digest> of;
+  if (fingerprint) of = ReadDigest(*fingerprint, "fingerprint");
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(Run(self, [&](Client& client) { return client.List(from, limit, of, deadline); }));
+}
+
+uint64_t Remove(const PyClient& self, const std::vector<nb::bytes>& keys, double timeout) {
+  std::vector<Key> asked;
+  for (const nb::bytes& key : keys) asked.push_back(Key{ReadDigest(key, "key")});
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(
+      Run(self, [&](Client& client) { return client.Remove(std::move(asked), deadline); }));
+}
+
+uint64_t RemoveNamespace(const PyClient& self, nb::bytes fingerprint, double timeout) {
+  const Digest asked = ReadDigest(fingerprint, "fingerprint");
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(
+      Run(self, [&](Client& client) { return client.RemoveNamespace(asked, deadline); }));
+}
+
+nb::dict Counters(const PyClient& self) {
+  const ClientCounters counters = self.get()->counters();
+  nb::dict misses;
+  for (size_t reason = 0; reason < counters.misses.size(); ++reason) {
+    const std::string_view name = MissReasonName(static_cast<MissReason>(reason));
+    misses[nb::str(name.data(), name.size())] = counters.misses[reason];
+  }
+  nb::dict all;
+  all["bytes_received"] = counters.bytes_received;
+  all["bytes_sent"] = counters.bytes_sent;
+  all["pieces_loaded"] = counters.pieces_loaded;
+  all["misses"] = misses;
+  return all;
+}
+
+void BindPieces(nb::module_& module) {
+  nb::class_<Miss>(module, "Miss", "Why a piece could not be had.")
+      .def_ro("chunk", &Miss::chunk)
+      .def_ro("slot", &Miss::slot)
+      .def_prop_ro(
+          "reason", [](const Miss& self) { return std::string(MissReasonName(self.reason)); },
+          "\"absent\", \"other_content\", \"corrupt\", \"other_namespace\", \"truncated\", "
+          "\"unknown_format\", "
+          "\"peer_lost\" or \"deadline\".")
+      .def_ro("detail", &Miss::detail)
+      .def("__repr__", [](const Miss& self) {
+        return "Miss(chunk=" + std::to_string(self.chunk) + ", slot=" + std::to_string(self.slot) +
+               ", reason='" + std::string(MissReasonName(self.reason)) + "', detail='" +
+               self.detail + "')";
+      });
+  nb::class_<PieceState>(module, "PieceState", "One piece as the store holds it.")
+      .def_prop_ro("content_id",
+                   [](const PieceState& self) { return WriteDigest(self.content_id.digest); })
+      .def_ro("level_bytes", &PieceState::level_bytes,
+              "Bytes of header, directory and planes 0..k, for each level k.")
+      .def_prop_ro(
+          "distortions",
+          [](const PieceState& self) {
+            nb::list levels;
+            for (const Distortion& level : self.distortions)
+              levels.append(nb::make_tuple(level.key, level.value));
+            return levels;
+          },
+          nb::sig("def distortions(self) -> list[tuple[float, float]]"),
+          "The worst layer's (K, V) relative L2 error at each level.")
+      .def_ro("planes_held", &PieceState::planes_held);
+  nb::class_<ObjectInfo>(module, "ObjectInfo")
+      .def_prop_ro("key", [](const ObjectInfo& self) { return WriteDigest(self.key.digest); })
+      .def_prop_ro("namespace_fingerprint",
+                   [](const ObjectInfo& self) { return WriteDigest(self.namespace_fingerprint); })
+      .def_ro("position", &ObjectInfo::position)
+      .def_ro("state", &ObjectInfo::state);
+  nb::class_<ObjectStat>(module, "ObjectStat")
+      .def_ro("info", &ObjectStat::info, "None when absent.")
+      .def_ro("dropped_as_corrupt", &ObjectStat::dropped_as_corrupt);
+  nb::class_<ObjectPage>(module, "ObjectPage")
+      .def_ro("objects", &ObjectPage::objects)
+      .def_ro("more", &ObjectPage::more);
+}
+
+double Seconds(std::chrono::duration<double> duration) { return duration.count(); }
+
+void BindResults(nb::module_& module) {
+  nb::class_<LookupResult>(module, "LookupResult")
+      .def_ro("chunks", &LookupResult::chunks,
+              "Leading chunks of which every needed piece is held.")
+      .def_ro("pieces", &LookupResult::pieces,
+              "Of those chunks, chunk by chunk, in the order of PrefixKeys.slots.")
+      .def_prop_ro(
+          "held", [](const LookupResult& self) { return Seconds(self.held); },
+          "Seconds of hold granted.")
+      .def_prop_ro("store_queue_delay",
+                   [](const LookupResult& self) { return Seconds(self.store_queue_delay); })
+      .def_ro("miss", &LookupResult::miss, "Why not one chunk more.");
+  nb::class_<PublishResult>(module, "PublishResult")
+      .def_ro("pieces_stored", &PublishResult::pieces_stored)
+      .def_ro("pieces_already_held", &PublishResult::pieces_already_held)
+      .def_ro("bytes_sent", &PublishResult::bytes_sent);
+  nb::class_<LoadResult>(module, "LoadResult")
+      .def_ro("chunks", &LoadResult::chunks, "Leading chunks that are complete in the arrays.")
+      .def_ro("bytes_received", &LoadResult::bytes_received)
+      .def_ro("lossless", &LoadResult::lossless)
+      .def_ro("misses", &LoadResult::misses, "Why the rest is missing.");
+  nb::class_<ObjectBytes>(module, "PieceResult")
+      .def_ro("miss", &ObjectBytes::miss)
+      .def_prop_ro(
+          "container",
+          [](const ObjectBytes& self) -> std::optional<nb::bytes> {
+            if (self.miss) return std::nullopt;
+            return nb::bytes(self.container.data(), self.container.size());
+          },
+          "The verified container; None after a miss.")
+      .def_ro("level", &ObjectBytes::level);
+  BindPending<LookupResult>(module, "PendingLookup");
+  BindPending<PublishResult>(module, "PendingPublish");
+  BindPending<LoadResult>(module, "PendingLoad");
+  BindPending<ObjectBytes>(module, "PendingPiece");
+}
+
+// The blocking form of an asynchronous method.
+template <typename Result, typename... Args>
+auto Blocking(Pending<Result> (*start)(const PyClient&, Args...)) {
+  return [start](const PyClient& self, Args... args) {
+    return start(self, std::move(args)...).Result();
+  };
+}
+
+}  // namespace
+
+void BindClient(nb::module_& module) {
+  BindPieces(module);
+  BindResults(module);
+  module.def("connect", &Connect, "address"_a, nb::kw_only(), "tenant"_a = "default",
+             "credential"_a = "", "carrier"_a = "auto", "timeout"_a = 5.0,
+             "receive_bytes"_a = ClientOptions{}.receive_bytes,
+             "Connects to the store at \"host:port\". carrier is \"auto\", \"ucx\" or \"grpc\"; "
+             "receive_bytes is the "
+             "registered memory for what arrives.");
+  nb::class_<PyClient> client(module, "Client",
+                              "A connection to a store. Thread-safe; reconnects by itself.");
+  const auto lookup = [&](const char* name, auto method) {
+    client.def(name, method, "keys"_a, nb::kw_only(), "hold"_a = 0.0, "timeout"_a = 5.0,
+               "How many leading chunks can be loaded; hold asks the store to keep them for so "
+               "many seconds. A store "
+               "that cannot be reached gives 0 chunks.");
+  };
+  lookup("lookup", Blocking(&LookupAsync));
+  lookup("lookup_async", &LookupAsync);
+  const auto publish = [&](const char* name, auto method) {
+    client.def(name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(),
+               "first_chunk"_a = 0, "recompute_seconds_per_chunk"_a = 0.0, "timeout"_a = 60.0,
+               "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
+               "(key, value) pair of "
+               "arrays, or one array for a latent, for each layer group; for a single group the "
+               "pair itself will do. "
+               "Shapes are [layers, tokens, KV heads, dims]. The arrays are read before the call "
+               "returns.");
+  };
+  publish("publish", Blocking(&PublishAsync));
+  publish("publish_async", &PublishAsync);
+  const auto load = [&](const char* name, auto method) {
+    client.def(name, method, "keys"_a, "first"_a, "count"_a, "views"_a, nb::kw_only(),
+               "level"_a = nb::none(), "expected"_a = nb::none(), "timeout"_a = 60.0,
+               "Loads chunks [first, first + count) into the arrays of views, whose tokens are "
+               "exactly theirs; see "
+               "publish. expected is what lookup reported: other content is then a miss. What goes "
+               "wrong with the "
+               "store or the data is a miss in the result, never an exception. Values beyond "
+               "result.chunks are "
+               "unspecified.");
+  };
+  load("load", Blocking(&LoadAsync));
+  load("load_async", &LoadAsync);
+  const auto publish_piece = [&](const char* name, auto method) {
+    client.def(name, method, "container"_a, nb::kw_only(), "position"_a = 0, "timeout"_a = 60.0,
+               "Stores a whole container under the key in its header.");
+  };
+  publish_piece("publish_piece", Blocking(&PublishPieceAsync));
+  publish_piece("publish_piece_async", &PublishPieceAsync);
+  const auto fetch_piece = [&](const char* name, auto method) {
+    client.def(name, method, "key"_a, nb::kw_only(), "fingerprint"_a = nb::none(),
+               "level"_a = nb::none(), "timeout"_a = 60.0, "One whole container, verified.");
+  };
+  fetch_piece("fetch_piece", Blocking(&FetchPieceAsync));
+  fetch_piece("fetch_piece_async", &FetchPieceAsync);
+  client
+      .def("stat", &Stat, "key"_a, nb::kw_only(), "verify"_a = false, "timeout"_a = 5.0,
+           "verify makes the store check every byte first, and drop the piece when it is damaged.")
+      .def("list", &List, nb::kw_only(), "after"_a = nb::none(), "limit"_a = 0,
+           "fingerprint"_a = nb::none(), "timeout"_a = 5.0,
+           "A page of what the store holds, by key; 0 is the largest page.")
+      .def("remove", &Remove, "keys"_a, nb::kw_only(), "timeout"_a = 5.0,
+           "How many of the pieces were held and are gone.")
+      .def("remove_namespace", &RemoveNamespace, "fingerprint"_a, nb::kw_only(), "timeout"_a = 60.0)
+      .def("close", &PyClient::Close, "Cancels what is under way and waits for it. Idempotent.")
+      .def(
+          "__enter__", [](nb::handle self) { return nb::borrow(self); },
+          nb::sig("def __enter__(self) -> Client"))
+      .def(
+          "__exit__", [](PyClient& self, nb::args) { self.Close(); },
+          nb::sig("def __exit__(self, *args: object) -> None"))
+      .def_prop_ro(
+          "carrier", [](const PyClient& self) { return std::string(self.get()->carrier()); },
+          "\"ucx\" or \"grpc\": what the data path runs on now.")
+      .def_prop_ro(
+          "counters", &Counters, nb::sig("def counters(self) -> dict[str, typing.Any]"),
+          "Counts since connect: bytes_received, bytes_sent, pieces_loaded, and misses by reason.");
+}
+
+}  // namespace reprise::python

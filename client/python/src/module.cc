@@ -1,0 +1,7 @@
+#include "module.h"
+
+NB_MODULE(_reprise, module) {
+  module.doc() = "The Reprise client. Use it through the package `reprise`.";
+  reprise::python::BindKeys(module);
+  reprise::python::BindClient(module);
+}

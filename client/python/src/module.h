@@ -1,0 +1,11 @@
+// The parts of the extension module, declared one after the other.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace reprise::python {
+
+void BindKeys(nanobind::module_& module);
+void BindClient(nanobind::module_& module);
+
+}  // namespace reprise::python
