@@ -1,0 +1,203 @@
+"""Shows one real model skip its prefill: a store, a prefill worker, and a decode worker.
+
+    python -m reprise_llamacpp.demo --json
+
+The prefill worker computes a prompt, publishes its chunks and ends. The decode worker, another
+process with a model of its own, then answers the same prompt by computing it and by loading it,
+in turn, and a second prompt that shares a part of it. Time to first token runs from the request
+(token ids known, model loaded, connection open) to the choice of the first token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .abi import DISTRIBUTION
+from .connector import CHUNK_TOKENS, cut_of
+from .demo_prompt import Prompts, documentation, make_prompts
+from .demo_report import Report, Row
+from .events import announce
+from .processes import ProcessError, StoreProcess, WorkerProcess, find_reprise
+from .worker import PACKAGED_MODEL
+
+_SHARED_CHUNKS = 4
+# What the second prompt has behind the part that is shared: a chunk to compute, and its cut.
+_PARTIAL_TOKENS = (_SHARED_CHUNKS + 1) * CHUNK_TOKENS + 16
+_PARTIAL_ROUNDS = 2
+_LOADS_PER_ROUND = 2
+_REQUEST_TIMEOUT_S = 300.0
+_STORE_OPTIONS = ("--memory", "1GiB", "--log-level", "warning")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./dev demo",
+        description="A real model writes its KV in one process and skips its prefill in another.",
+        epilog="Ends with 0 only if every answer has the tokens that computing gives, and "
+        "everything was loaded as the table says. Example: ./dev demo --rounds 1",
+    )
+    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    parser.add_argument(
+        "--reprise", type=Path, metavar="PATH", help="the program (build/bin/reprise)"
+    )
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        default=Path(),
+        metavar="TREE",
+        help="source tree whose documentation is the prompt (the current folder)",
+    )
+    parser.add_argument(
+        "--prompt-tokens",
+        type=int,
+        default=9 * CHUNK_TOKENS + 16,
+        help="length of the prompt; those behind its last whole chunk are never loaded "
+        "(%(default)s)",
+    )
+    parser.add_argument("--answer-tokens", type=int, default=64, help="to compare (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often everything is timed (%(default)s)"
+    )
+    return parser
+
+
+def _rows(prompts: Prompts) -> dict[str, Row]:
+    whole, partial = len(prompts.whole), len(prompts.partial)
+    chunks = cut_of(whole) // CHUNK_TOKENS
+    shared = prompts.shared_tokens // CHUNK_TOKENS
+    return {
+        "whole": Row("prompt recomputed", whole),
+        "ucx": Row("prompt loaded over UCX", whole, chunks, "ucx"),
+        "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc"),
+        "partial_whole": Row("second prompt recomputed", partial),
+        "partial": Row("second prompt, shared part loaded", partial, shared, "ucx"),
+    }
+
+
+def _schedule(rounds: int) -> list[str]:
+    """Names of rows, in the order of measuring: alternating, so that drift of the machine shows."""
+    order: list[str] = []
+    for round_number in range(rounds):
+        order += ["whole", *["ucx", "grpc"] * _LOADS_PER_ROUND]
+        if round_number < _PARTIAL_ROUNDS:
+            order += ["partial_whole", "partial"]
+    return order
+
+
+def _measure(
+    worker: WorkerProcess, name: str, row: Row, prompts: Prompts, answer_tokens: int
+) -> None:
+    # The first answer of each row shows identity; the rest are there for the time.
+    wanted = 1 if row.answers else answer_tokens
+    partial = name.startswith("partial")
+    fields: dict[str, Any] = {
+        "tokens": prompts.partial if partial else prompts.whole,
+        "answer_tokens": wanted,
+    }
+    if row.expected_carrier:
+        answer = worker.request(
+            "decode", _REQUEST_TIMEOUT_S, carrier=row.expected_carrier, **fields
+        )
+    else:
+        cuts = {cut_of(len(fields["tokens"])), *([prompts.shared_tokens] if partial else [])}
+        answer = worker.request("recompute", _REQUEST_TIMEOUT_S, cuts=sorted(cuts), **fields)
+    row.add(answer)
+
+
+def _publish(
+    store: StoreProcess, log: logging.Logger, options: argparse.Namespace
+) -> tuple[Prompts, dict[str, Any]]:
+    """Has a prefill worker compute and publish the first prompt; its process is gone afterwards."""
+    context = str(options.prompt_tokens + options.answer_tokens)
+    with WorkerProcess(
+        "prefill", store.address, _show, options=["--context-tokens", context]
+    ) as worker:
+
+        def tokenize(text: str) -> list[int]:
+            return worker.request("tokenize", _REQUEST_TIMEOUT_S, text=text)["tokens"]
+
+        prompts = make_prompts(
+            documentation(options.docs),
+            tokenize,
+            whole_tokens=options.prompt_tokens,
+            partial_tokens=_PARTIAL_TOKENS,
+            shared_tokens=_SHARED_CHUNKS * CHUNK_TOKENS,
+        )
+        cut = cut_of(options.prompt_tokens)
+        log.info(
+            "the prompt has %d tokens, %d of them documentation: %d chunks of %d, and %d tokens "
+            "behind them that are always computed",
+            options.prompt_tokens,
+            prompts.documentation_tokens,
+            cut // CHUNK_TOKENS,
+            CHUNK_TOKENS,
+            options.prompt_tokens - cut,
+        )
+        published = worker.request(
+            "prefill", _REQUEST_TIMEOUT_S, tokens=prompts.whole, carrier="ucx"
+        )
+    if published["publication"]["shortfall"]:
+        raise ProcessError(f"nothing was published: {published['publication']['shortfall']}")
+    return prompts, published
+
+
+def _run(options: argparse.Namespace, log: logging.Logger) -> Report:
+    program = find_reprise(options.reprise)
+    context = str(max(options.prompt_tokens, _PARTIAL_TOKENS) + options.answer_tokens)
+    with StoreProcess(program, _show, options=_STORE_OPTIONS) as store:
+        log.info("a store runs as process %d: %s", store.pid, store.ready_line)
+        prompts, published = _publish(store, log, options)
+        log.info("the prefill worker has ended; now a decode worker, with a model of its own")
+        rows = _rows(prompts)
+        with WorkerProcess(
+            "decode", store.address, _show, options=["--context-tokens", context]
+        ) as worker:
+            for name in _schedule(options.rounds):
+                _measure(worker, name, rows[name], prompts, options.answer_tokens)
+    facts = {
+        "answer": rows["whole"].text,
+        "partial_answer": rows["partial_whole"].text,
+        "answer_tokens": options.answer_tokens,
+        "documentation_tokens": prompts.documentation_tokens,
+        "bytes_published": published["publication"]["bytes_sent"],
+        "publish_ms": published["publish_ms"],
+        "model": PACKAGED_MODEL,
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("reprise", "reprise-llamacpp", DISTRIBUTION, PACKAGED_MODEL)
+        },
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    return Report(**rows, facts=facts)
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    log = announce("demo", sys.stdout)
+    try:
+        report = _run(options, log)
+    except (ProcessError, OSError, ValueError) as error:
+        log.error("%s", error)
+        return 1
+    _show(f"\nanswer: {report.whole.text.strip()}\n\n{report.table()}")
+    for complaint in report.complaints:
+        _show(f"not as claimed: {complaint}")
+    if options.json:
+        _show(json.dumps(report.as_json()))
+    return 1 if report.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
