@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 
-
 #include "common/limits.h"
 #include "transport/conformance.h"
 

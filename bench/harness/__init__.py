@@ -1,0 +1,1 @@
+"""What every benchmark shares: targets, paired samples, JSON lines. See bench/README.md."""

@@ -1,0 +1,121 @@
+# Running tests: ./dev test, san and fuzz. Sourced by ./dev.
+
+# run_ctest PRESET [WORD]: the C++ tests of a build, or those whose name has WORD; results as JUnit
+# files in build/PRESET/results/.
+run_ctest() {
+  local results="$ROOT/build/$1/results"
+  rm -rf "$results"
+  mkdir -p "$results/gtest"
+  say "running the C++ tests of build/$1"
+  GTEST_OUTPUT="xml:$results/gtest/" ctest --test-dir "$ROOT/build/$1" --output-on-failure \
+    ${2:+--tests-regex "$2"} --parallel "$(nproc)" --output-junit "$results/ctest.xml" >&2 </dev/null
+}
+
+# The pytest folders that exist; tests/tidy first: it is quick and says what is wrong with a file.
+python_test_folders() {
+  local folder tests=(-name '*_test.py' -o -name 'test_*.py')
+  for folder in tests/tidy tools bench client/python client/connectors tests/integration; do
+    [[ -z $(find "$ROOT/$folder" \( "${tests[@]}" \) -print -quit 2>/dev/null) ]] || echo "$folder"
+  done
+}
+
+# run_pytest RESULTS [WORD]: the Python tests, or those whose file or name has WORD.
+run_pytest() {
+  local results=$1 status=0 folders
+  mapfile -t folders < <(python_test_folders)
+  say "running the Python tests of ${folders[*]}"
+  cd "$ROOT" || exit 1
+  "$PYTHON" -m pytest -ra --junit-xml="$results/pytest.xml" ${2:+-k "$2"} "${folders[@]}" \
+    >&2 </dev/null || status=$?
+  # pytest says 5 when no test has the word.
+  ((status == 0 || (status == 5 && $# > 1)))
+}
+
+# Every test runs even when an earlier one failed; the report's last line counts them all.
+command_test() {
+  local status=0 results="$ROOT/build/release/results"
+  (($# <= 1)) || fail "usage: ./dev test [WORD]"
+  need_packages build
+  need_venv demo
+  build_preset release
+  need_python_package
+  need_connector_package
+  unlock
+  run_ctest release "$@" || status=1
+  run_pytest "$results" "$@" || status=1
+  "$PYTHON" "$ROOT/tools/test_report.py" "$results" ctest pytest || status=1
+  return "$status"
+}
+
+command_san() {
+  local preset presets=("$@") status=0 suppressions="$ROOT/tests/sanitizers"
+  (($# > 0)) || presets=(asan tsan)
+  for preset in "${presets[@]}"; do
+    [[ $preset == asan || $preset == tsan ]] || fail "san knows asan and tsan, not '$preset'"
+  done
+  need_packages build
+  need_venv
+  export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
+  export LSAN_OPTIONS="suppressions=$suppressions/lsan.supp:print_suppressions=0"
+  export UBSAN_OPTIONS="print_stacktrace=1"
+  export TSAN_OPTIONS="suppressions=$suppressions/tsan.supp:second_deadlock_stack=1:history_size=4"
+  for preset in "${presets[@]}"; do
+    build_preset "$preset"
+    run_ctest "$preset" || status=1
+    "$PYTHON" "$ROOT/tools/test_report.py" "$ROOT/build/$preset/results" ctest || status=1
+  done
+  return "$status"
+}
+
+# Runs every fuzz target for SECONDS, as many at a time as there are cores.
+command_fuzz() {
+  local seconds=${1:-60} target failed=0 targets
+  [[ $seconds =~ ^[1-9][0-9]*$ && $# -le 1 ]] || fail "usage: ./dev fuzz [SECONDS]"
+  need_packages build fuzz
+  configure_preset fuzz
+  mapfile -t targets < <(fuzz_targets)
+  ((${#targets[@]} > 0)) || fail "reprise_fuzzer declares no target"
+  build_preset fuzz "${targets[@]}"
+  unlock
+  say "fuzzing ${#targets[@]} targets for $seconds s each, $(nproc) at a time"
+  for target in "${targets[@]}"; do
+    while (($(jobs -pr | wc -l) >= $(nproc))); do wait -n || true; done
+    fuzz_target "$target" "$seconds" &
+  done
+  wait || true
+  for target in "${targets[@]}"; do
+    report_target "$target" || failed=$((failed + 1))
+  done
+  ((failed == 0)) || fail "$failed of ${#targets[@]} targets failed; to see it again: build/fuzz/bin/TARGET INPUT"
+}
+
+# The names of the fuzz targets, and of nothing else that build/fuzz could build.
+fuzz_targets() {
+  ninja -C "$ROOT/build/fuzz" -t targets all |
+    sed -nE 's#^bin/(fuzz_[^:]*|[^:]*_fuzz): .*#\1#p' | sort
+}
+
+# Corpora grow in build/fuzz/corpus/NAME from the seeds in tests/fuzz/corpus/NAME; an input that
+# breaks something lands in build/fuzz/findings/NAME. results/NAME.clean says that none did.
+fuzz_target() {
+  local name=$1 seconds=$2 fuzz="$ROOT/build/fuzz" corpora log
+  corpora=("$fuzz/corpus/$name")
+  log="$fuzz/results/$name.log"
+  mkdir -p "${corpora[0]}" "$fuzz/findings/$name" "$fuzz/results"
+  [[ ! -d $ROOT/tests/fuzz/corpus/$name ]] || corpora+=("$ROOT/tests/fuzz/corpus/$name")
+  rm -f "$fuzz/results/$name.clean"
+  "$fuzz/bin/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    -artifact_prefix="$fuzz/findings/$name/" "${corpora[@]}" >"$log" 2>&1 </dev/null || return 1
+  awk '/^stat::number_of_executed_units:/ {print $2}' "$log" >"$fuzz/results/$name.clean"
+}
+
+report_target() {
+  local name=$1 fuzz="$ROOT/build/fuzz"
+  if [[ -f $fuzz/results/$name.clean ]]; then
+    printf '%-28s no finding in %s runs\n' "$name" "$(<"$fuzz/results/$name.clean")"
+    return 0
+  fi
+  tail -n 25 "$fuzz/results/$name.log" >&2
+  printf '%-28s FAILED: inputs in %s\n' "$name" "$fuzz/findings/$name"
+  return 1
+}
