@@ -47,8 +47,8 @@ class ConnectedClient final : public Client {
     core_.session.Acquire(Deadline::After(core_.options.connect_timeout),
                           [opened](absl::StatusOr<ChannelRef> channel) {
                             const absl::Status status = channel.status();
-                            channel =
-                                absl::CancelledError();  // the reference goes before the client may
+                            // The reference goes before the client may.
+                            if (channel.ok()) channel->reset();
                             if (status.ok()) {
                               opened.Complete(true);
                             } else {

@@ -8,7 +8,8 @@ run_ctest() {
   mkdir -p "$results/gtest"
   say "running the C++ tests of build/$1"
   GTEST_OUTPUT="xml:$results/gtest/" ctest --test-dir "$ROOT/build/$1" --output-on-failure \
-    ${2:+--tests-regex "$2"} --parallel "$(nproc)" --output-junit "$results/ctest.xml" >&2 </dev/null
+    --output-junit "$results/ctest.xml" --parallel "$(nproc)" ${2:+--tests-regex "$2"} \
+    >&2 </dev/null
 }
 
 # The pytest folders that exist; tests/tidy first: it is quick and says what is wrong with a file.
@@ -86,7 +87,7 @@ command_fuzz() {
   for target in "${targets[@]}"; do
     report_target "$target" || failed=$((failed + 1))
   done
-  ((failed == 0)) || fail "$failed of ${#targets[@]} targets failed; to see it again: build/fuzz/bin/TARGET INPUT"
+  ((failed == 0)) || fail "$failed targets failed; once more: build/fuzz/bin/TARGET INPUT"
 }
 
 # The names of the fuzz targets, and of nothing else that build/fuzz could build.

@@ -1,8 +1,8 @@
 """What a fetch and a lookup cost over loopback, beside ucx_perftest with the same UCX settings.
 
-A store process and a client process load a working set of 8 MiB (and 64 MiB) pieces into tensors, every checksum
-verified; ucx_perftest re-sends one buffer with peer error handling on (-e). Both are taken in turn, round by round.
-Goodput counts the bytes of the tensors, in GB/s (1e9).
+A store process and a client process load a working set of 8 MiB (and 64 MiB) pieces into tensors,
+every checksum verified; ucx_perftest re-sends one buffer with peer error handling on (-e). Both are
+taken in turn, round by round. Goodput counts the bytes of the tensors, in GB/s (1e9).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bench.harness.samples import quantile
 MIB = 1 << 20
 WORKING_SET_MIB = 1024
 LOOKUPS = 3000
-# Half of what a Lookup of 64 keys and its reply put on the wire together, so that one ping-pong of this size moves
-# the same bytes: 64 keys of 34 bytes there, 64 pieces of about 48 bytes back.
+# Half of what a Lookup of 64 keys and its reply put on the wire together, so that one ping-pong of
+# this size moves the same bytes: 64 keys of 34 bytes there, 64 pieces of about 48 bytes back.
 LOOKUP_MESSAGE_BYTES = 2624
 
 
@@ -56,7 +56,7 @@ class Store:
         self._run("ucx", "prepare")
 
     def fetch_goodput(self, carrier: str) -> float:
-        """GB/s of loading the whole working set: the second of two loads, the first being the warm-up."""
+        """GB/s of loading the whole working set: the second of two loads, after a warm-up."""
         sample = json.loads(self._run(carrier, "fetch", "2").splitlines()[-1])
         return sample["bytes"] / sample["seconds"] / 1e9
 

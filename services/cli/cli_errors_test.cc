@@ -1,9 +1,9 @@
 // What users see when something is wrong: one line and the right exit code.
 
+#include <algorithm>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <algorithm>
 
 #include "services/cli/commands.h"
 #include "services/cli/reprise_process.h"
@@ -73,15 +73,17 @@ TEST(CliErrors, WrongAddresses) {
                          "--memory", "512MiB"}),
              kExitError, "the data address \"7071\" is not an address");
   // An address kept for documentation (RFC 5737), so nobody's here.
-  ExpectLine(RunReprise({"store", "--listen", "203.0.113.5:0", "--metrics", "off", "--memory", "512MiB"}),
-             kExitError, "203.0.113.5:0");
+  ExpectLine(
+      RunReprise({"store", "--listen", "203.0.113.5:0", "--metrics", "off", "--memory", "512MiB"}),
+      kExitError, "203.0.113.5:0");
 }
 
 TEST(CliErrors, PortsInUse) {
   const RunningStore store({"--memory", "512MiB"});
   ASSERT_NE(store.grpc(), "");
-  ExpectLine(RunReprise({"store", "--memory", "512MiB", "--metrics", "off", "--listen", store.grpc()}),
-             kExitError, store.grpc());
+  ExpectLine(
+      RunReprise({"store", "--memory", "512MiB", "--metrics", "off", "--listen", store.grpc()}),
+      kExitError, store.grpc());
   ExpectLine(RunReprise({"store", "--memory", "512MiB", "--metrics", "off", "--listen",
                          "127.0.0.1:0", "--data", store.data()}),
              kExitError, store.data());
@@ -100,7 +102,8 @@ TEST(CliErrors, RefusedMemorySizes) {
 TEST(CliErrors, ConfigurationFiles) {
   const ScratchDir scratch;
   const std::string bad = scratch.Write("bad.yaml", "listen: 127.0.0.1:0\nmemroy: 1GiB\n");
-  ExpectLine(RunReprise({"store", "--config", bad}), kExitError, bad + ":2: unknown key \"memroy\"");
+  ExpectLine(RunReprise({"store", "--config", bad}), kExitError,
+             bad + ":2: unknown key \"memroy\"");
   const std::string broken = scratch.Write("broken.yaml", "listen: 127.0.0.1:0\ntenants: [\n");
   ExpectLine(RunReprise({"store", "--config", broken}), kExitError, broken + ":3: ");
   ExpectLine(RunReprise({"store", "--config", scratch.Path("absent.yaml")}), kExitError,
@@ -125,7 +128,8 @@ TEST(CliErrors, AgainstAStore) {
   const std::string large = scratch.Write("large", Pattern(150 << 20, 1));
   ExpectLine(store.Run({"put", "large", large}), kExitError, "is larger than");
   ASSERT_EQ(store.Run({"put", "x", scratch.Write("x", "x")}).exit_code, kExitOk);
-  ExpectLine(store.Run({"get", "x", "-o", scratch.Path("no/such/dir")}), kExitError, "cannot write");
+  ExpectLine(store.Run({"get", "x", "-o", scratch.Path("no/such/dir")}), kExitError,
+             "cannot write");
   ExpectLine(store.Run({"get", "x", "--tenant", "stranger"}), kExitError,
              "unknown tenant or wrong credential");
 }

@@ -1,10 +1,10 @@
 // Files and pieces through the real executable and a real store.
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <regex>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "services/cli/commands.h"
 #include "services/cli/reprise_process.h"

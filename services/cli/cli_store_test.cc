@@ -1,11 +1,12 @@
 // A store as its operator sees it: configuration, health, metrics, memory, signals.
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 
 #include <regex>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "services/cli/commands.h"
 #include "services/cli/reprise_process.h"
@@ -51,7 +52,8 @@ TEST(CliStore, HealthAndMetrics) {
 TEST(CliStore, FlagsWinOverTheFileAndPathsCanBeSwitchedOff) {
   const ScratchDir scratch;
   const std::string config = scratch.Write(
-      "store.yaml", "listen: 127.0.0.1:1\nmetrics: off\ndata: off\nmemory: 512MiB\nlog_level: off\n");
+      "store.yaml",
+      "listen: 127.0.0.1:1\nmetrics: off\ndata: off\nmemory: 512MiB\nlog_level: off\n");
   RunningStore store({"--config", config, "--listen", "127.0.0.1:0", "--metrics", "off"});
   EXPECT_EQ(store.data(), "off");
   EXPECT_EQ(store.metrics(), "off");
@@ -66,8 +68,8 @@ TEST(CliStore, TenantsNeedTheirCredentialAndSeeOnlyTheirOwn) {
   const std::string search_key = scratch.Write("search.key", "one\n");
   const std::string chat_key = scratch.Write("chat.key", "two\n");
   const std::string config = scratch.Write(
-      "store.yaml", "memory: 512MiB\ntenants:\n  - name: search\n    credential_file: " + search_key +
-                        "\n  - name: chat\n    credential: two\n");
+      "store.yaml", "memory: 512MiB\ntenants:\n  - name: search\n    credential_file: " +
+                        search_key + "\n  - name: chat\n    credential: two\n");
   const RunningStore store({"--config", config});
   ASSERT_NE(store.grpc(), "");
   const std::vector<std::string> search{"--tenant", "search", "--credential-file", search_key};
@@ -85,7 +87,8 @@ TEST(CliStore, TenantsNeedTheirCredentialAndSeeOnlyTheirOwn) {
   EXPECT_EQ(run({"get", "--key", key}, chat).exit_code, kExitMiss);
   EXPECT_EQ(run({"ls"}, chat).out, "");
   EXPECT_EQ(run({"rm", "--key", key}, chat).exit_code, kExitMiss);
-  EXPECT_EQ(run({"ls"}, {"--tenant", "search", "--credential-file", chat_key}).exit_code, kExitError);
+  EXPECT_EQ(run({"ls"}, {"--tenant", "search", "--credential-file", chat_key}).exit_code,
+            kExitError);
   EXPECT_EQ(run({"ls"}, {}).exit_code, kExitError);
 }
 
@@ -95,7 +98,8 @@ TEST(CliStore, MemoryStaysBelowItsLimitUnderLoad) {
   const ScratchDir scratch;
   const RunningStore store({"--memory", "320MiB"});
   ASSERT_NE(store.grpc(), "");
-  // 8 MiB each: several times what fits, published and fetched by four clients at once, over both carriers.
+  // 8 MiB each: several times what fits, published and fetched by four clients at once, over both
+  // carriers.
   std::vector<std::string> files;
   for (uint32_t i = 0; i < 4; ++i) {
     files.push_back(scratch.Write("in" + std::to_string(i), Pattern(8 << 20, i)));

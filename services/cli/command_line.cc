@@ -1,12 +1,12 @@
 #include "services/cli/command_line.h"
 
-#include <stdio.h>
-
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
+
+#include <CLI/CLI.hpp>
+#include <stdio.h>
 
 #include "services/cli/commands.h"
 #include "services/store/store_config.h"
@@ -32,8 +32,11 @@ void AddStoreFlags(CLI::App& command, StoreFlags& flags, bool json) {
       ->envname("REPRISE_STORE")
       ->type_name("HOST:PORT")
       ->capture_default_str();
-  command.add_option("--tenant", flags.tenant, "Whose objects")->type_name("NAME")->capture_default_str();
-  command.add_option("--credential-file", flags.credential_file, "File with the tenant's credential")
+  command.add_option("--tenant", flags.tenant, "Whose objects")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command
+      .add_option("--credential-file", flags.credential_file, "File with the tenant's credential")
       ->type_name("FILE");
   command.add_option("--carrier", flags.carrier, "How bytes travel: auto, ucx or grpc")
       ->check(CLI::IsMember({"auto", "ucx", "grpc"}))
@@ -61,7 +64,8 @@ void RequireOne(const std::string& name, const std::string& key) {
 void AddStore(CLI::App& app, AllFlags& flags) {
   CLI::App& command = *app.add_subcommand("store", "Run a store until SIGTERM");
   store::StoreFlags& to = flags.store;
-  command.add_option("--listen", to.listen, "gRPC address [127.0.0.1:7070]")->type_name("HOST:PORT");
+  command.add_option("--listen", to.listen, "gRPC address [127.0.0.1:7070]")
+      ->type_name("HOST:PORT");
   command.add_option("--data", to.data, "UCX address, or \"off\" [host of --listen, any port]")
       ->type_name("HOST:PORT");
   command.add_option("--memory", to.memory, "What the whole process may use [a quarter of RAM]")
@@ -79,17 +83,19 @@ void AddStore(CLI::App& app, AllFlags& flags) {
 
 void AddPut(CLI::App& app, PutFlags& flags) {
   CLI::App& command = *app.add_subcommand("put", "Store a file under a name, or an encoded piece");
-  CLI::Option* piece =
-      command.add_flag("--piece", flags.piece, "FILE is an encoded piece; its key is in its header");
+  CLI::Option* piece = command.add_flag("--piece", flags.piece,
+                                        "FILE is an encoded piece; its key is in its header");
   command.add_flag("--replace", flags.replace, "Put it in the place of other content");
   command.add_option("NAME", flags.name, "What to call it; with --piece, the FILE")->required();
   CLI::Option* file = command.add_option("FILE", flags.file, "The file (- is standard input)");
   AddStoreFlags(command, flags.store, true);
-  command.footer("Examples:\n  reprise put weights.bin ./weights.bin\n  reprise put --piece ./chunk.rpc");
+  command.footer(
+      "Examples:\n  reprise put weights.bin ./weights.bin\n  reprise put --piece ./chunk.rpc");
   command.final_callback([&flags, piece, file] {
     const bool is_piece = piece->count() > 0;
     if ((file->count() == 0) != is_piece) {
-      throw CLI::ValidationError(is_piece ? "put --piece takes one FILE" : "put takes NAME and FILE");
+      throw CLI::ValidationError(is_piece ? "put --piece takes one FILE"
+                                          : "put takes NAME and FILE");
     }
     if (flags.name.empty()) throw CLI::ValidationError("put needs a NAME that is not empty");
     if (is_piece) flags.file.swap(flags.name);
@@ -184,9 +190,10 @@ ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
   const auto flags = std::make_shared<AllFlags>();
   CLI::App app("Reprise: a KV-cache store for LLM serving", "reprise");
   app.require_subcommand(1);
-  app.footer("Each command has its own help: reprise put --help\n"
-             "Example:\n  reprise store --memory 4GiB &\n  reprise put notes ./notes.txt\n"
-             "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not held.");
+  app.footer(
+      "Each command has its own help: reprise put --help\n"
+      "Example:\n  reprise store --memory 4GiB &\n  reprise put notes ./notes.txt\n"
+      "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not held.");
   AddStore(app, *flags);
   AddPut(app, flags->put);
   AddGet(app, flags->get);

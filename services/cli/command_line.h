@@ -8,7 +8,8 @@
 namespace reprise::cli {
 
 struct ParsedCommand {
-  // Empty when there is nothing to run: help was printed, or the usage was wrong and said so on standard error.
+  // Empty when there is nothing to run: help was printed, or the usage was wrong and said so on
+  // standard error.
   std::function<absl::StatusOr<int>()> run;
   int exit_code = 0;  // when `run` is empty
 };

@@ -1,7 +1,7 @@
 // What each sub-command does, once its flags are known. command_line.h parses them.
 //
-// Every function blocks until its command has ended, prints its result to standard output, and returns the exit code;
-// an error status becomes one line on standard error and exit code 1.
+// Every function blocks until its command has ended, prints its result to standard output, and
+// returns the exit code; an error status becomes one line on standard error and exit code 1.
 #pragma once
 
 #include <chrono>

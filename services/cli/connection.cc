@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/log.h"
 #include "services/store/absl_text.h"
 #include "services/store/store_config.h"
@@ -40,8 +41,8 @@ absl::StatusOr<Connection> Connect(const StoreFlags& flags) {
 absl::StatusOr<Digest> ParseHex(std::string_view hex, std::string_view what) {
   const std::optional<Digest> digest = Digest::FromHex(hex);
   if (digest.has_value()) return *digest;
-  return absl::InvalidArgumentError(absl::StrCat(ToAbsl(what), " \"", ToAbsl(hex),
-                                                 "\" is not 64 hexadecimal digits"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(ToAbsl(what), " \"", ToAbsl(hex), "\" is not 64 hexadecimal digits"));
 }
 
 absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store) {

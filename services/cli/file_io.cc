@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
 
 namespace reprise::cli {
 namespace {
@@ -74,8 +74,8 @@ absl::StatusOr<std::vector<std::byte>> ReadFile(const std::string& path, size_t 
     if (got == 0) break;
     filled += static_cast<size_t>(got);
     if (filled > limit_bytes) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          name, " is longer than the ", limit_bytes, " bytes that can be stored as one piece"));
+      return absl::InvalidArgumentError(absl::StrCat(name, " is longer than the ", limit_bytes,
+                                                     " bytes that can be stored as one piece"));
     }
   }
   bytes.resize(filled);

@@ -1,8 +1,8 @@
-#include <stdio.h>
-
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
+
 #include "chunk/container.h"
 #include "services/cli/commands.h"
 #include "services/cli/connection.h"
@@ -28,9 +28,8 @@ absl::StatusOr<ByteSpan> FileOf(ByteSpan container, std::string_view name) {
 }
 
 absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
-  const std::string line =
-      absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
-                   miss.detail.empty() ? "" : ": ", miss.detail);
+  const std::string line = absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
+                                        miss.detail.empty() ? "" : ": ", miss.detail);
   if (miss.reason == MissReason::kPeerLost) return absl::UnavailableError(line);
   if (miss.reason == MissReason::kDeadline) return absl::DeadlineExceededError(line);
   fprintf(stderr, "reprise: %s\n", line.c_str());

@@ -1,10 +1,9 @@
 #include "services/cli/json_line.h"
 
-#include <stdio.h>
-
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include <stdio.h>
 
 namespace reprise::cli {
 

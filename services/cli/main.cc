@@ -1,16 +1,17 @@
 // The `reprise` executable: parses, runs, and turns an error into one line.
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #include <algorithm>
 #include <string>
+
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "services/cli/command_line.h"
 #include "services/cli/commands.h"
 
 int main(int argc, char** argv) {
-  // gRPC writes what goes wrong to standard error too; here the status says it. What the user sets wins.
+  // gRPC writes what goes wrong to standard error too; here the status says it. What the user sets
+  // wins.
   setenv("GRPC_VERBOSITY", "NONE", 0);
   const reprise::cli::ParsedCommand command = reprise::cli::ParseCommandLine(argc, argv);
   if (!command.run) return command.exit_code;

@@ -1,9 +1,9 @@
-#include <stdio.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
+
 #include "common/limits.h"
 #include "services/cli/commands.h"
 #include "services/cli/connection.h"
@@ -44,8 +44,7 @@ void PrintStat(const ObjectInfo& info) {
   printf("content id  %s\n", info.state.content_id.digest.Hex().c_str());
   printf("position    %llu\n", static_cast<unsigned long long>(info.position));
   printf("planes      %u of %zu held, %llu bytes\n", info.state.planes_held,
-         info.state.level_bytes.size(),
-         static_cast<unsigned long long>(HeldBytes(info.state)));
+         info.state.level_bytes.size(), static_cast<unsigned long long>(HeldBytes(info.state)));
 }
 
 int NotHeld(std::string_view name) {
@@ -58,11 +57,11 @@ int NotHeld(std::string_view name) {
 absl::StatusOr<int> Stat(const StatFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const Key key, KeyOf(flags.object, flags.store));
   REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
-  REPRISE_ASSIGN_OR_RETURN(
-      const ObjectStat stat, connection.client->Stat(key, flags.verify, connection.deadline).Wait());
+  REPRISE_ASSIGN_OR_RETURN(const ObjectStat stat,
+                           connection.client->Stat(key, flags.verify, connection.deadline).Wait());
   if (stat.dropped_as_corrupt) {
-    return absl::DataLossError(
-        absl::StrCat(std::string(NameOf(flags.object)), ": its bytes did not match; it was dropped"));
+    return absl::DataLossError(absl::StrCat(std::string(NameOf(flags.object)),
+                                            ": its bytes did not match; it was dropped"));
   }
   if (!stat.info.has_value()) return NotHeld(NameOf(flags.object));
   if (flags.store.json) {

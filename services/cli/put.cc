@@ -1,8 +1,8 @@
-#include <stdio.h>
-
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
+
 #include "codec/codec.h"
 #include "common/limits.h"
 #include "services/cli/commands.h"
@@ -19,7 +19,8 @@ absl::StatusOr<std::vector<std::byte>> ReadContainer(const PutFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const std::vector<std::byte> file,
                            ReadFile(flags.file, kMaxPieceBodyBytes));
   if (file.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(flags.file, " is empty; there is nothing to store"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(flags.file, " is empty; there is nothing to store"));
   }
   REPRISE_ASSIGN_OR_RETURN(const Key key, FileKey(flags.store.tenant, flags.name));
   REPRISE_ASSIGN_OR_RETURN(const Digest fingerprint,
@@ -27,7 +28,8 @@ absl::StatusOr<std::vector<std::byte>> ReadContainer(const PutFlags& flags) {
   return EncodeFile(key, fingerprint, file);
 }
 
-// Parses what is about to be sent, so that a bad piece is named by its file before anything is sent.
+// Parses what is about to be sent, so that a bad piece is named by its file before anything is
+// sent.
 absl::StatusOr<PieceHeader> CheckContainer(ByteSpan container, const std::string& file) {
   const absl::StatusOr<PieceMeta> meta = PieceMeta::Parse(container);
   if (!meta.ok()) return Annotate(meta.status(), file);

@@ -4,8 +4,6 @@
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +15,9 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+
+#include <spawn.h>
+#include <stdlib.h>
 
 extern char** environ;
 
@@ -69,7 +70,8 @@ void Converse(int in, int out, int err, const std::string& input, Finished& fini
   while (fds[0].fd >= 0 || fds[1].fd >= 0 || fds[2].fd >= 0) {
     if (poll(fds.data(), fds.size(), -1) < 0) return;
     if (fds[0].revents != 0) {
-      const ssize_t wrote = write(in, input.data() + fed, std::min<size_t>(input.size() - fed, 65536));
+      const ssize_t wrote =
+          write(in, input.data() + fed, std::min<size_t>(input.size() - fed, 65536));
       fed += wrote > 0 ? static_cast<size_t>(wrote) : 0;
       if (wrote <= 0 || fed == input.size()) {
         close(in);

@@ -1,10 +1,11 @@
+#include "services/store/version.h"
+
 #include <stdio.h>
 
 #include "chunk/container.h"
 #include "services/cli/commands.h"
 #include "services/cli/json_line.h"
 #include "services/store/sessions.h"
-#include "services/store/version.h"
 
 namespace reprise::cli {
 

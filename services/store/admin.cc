@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/limits.h"
 #include "common/log.h"
 #include "proto/reprise.pb.h"
@@ -59,14 +60,12 @@ void VerifyAndAnswer(StoreContext& context, const CallPtr& call, const Key& key)
 
 void HandleOpenSession(StoreContext& context, const CallPtr& call) {
   v1::OpenSessionRequest request;
-  if (!request.ParseFromString(call->message()) ||
-      request.tenant().size() > kMaxTenantNameBytes ||
+  if (!request.ParseFromString(call->message()) || request.tenant().size() > kMaxTenantNameBytes ||
       request.credential().size() > kMaxCredentialBytes) {
     context.metrics.CountSessionRefused();
     return call->Fail(absl::InvalidArgumentError("the OpenSession message makes no sense"));
   }
-  const absl::StatusOr<Token> token =
-      context.sessions.Open(request.tenant(), request.credential());
+  const absl::StatusOr<Token> token = context.sessions.Open(request.tenant(), request.credential());
   if (!token.ok()) {
     context.metrics.CountSessionRefused();
     return call->Fail(token.status());
@@ -142,13 +141,12 @@ void HandleRemove(StoreContext& context, const CallPtr& call) {
   }
   const bool whole_namespace = !request.namespace_fingerprint().empty();
   if (whole_namespace == (request.keys_size() != 0)) {
-    return call->Fail(absl::InvalidArgumentError(
-        "Remove needs either keys or a namespace fingerprint"));
+    return call->Fail(
+        absl::InvalidArgumentError("Remove needs either keys or a namespace fingerprint"));
   }
   if (static_cast<size_t>(request.keys_size()) > kMaxKeysPerLookup) {
-    return call->Fail(absl::InvalidArgumentError(
-        absl::StrCat("Remove of ", request.keys_size(), " keys; at most ", kMaxKeysPerLookup,
-                     " are allowed")));
+    return call->Fail(absl::InvalidArgumentError(absl::StrCat(
+        "Remove of ", request.keys_size(), " keys; at most ", kMaxKeysPerLookup, " are allowed")));
   }
   v1::RemoveReply reply;
   if (whole_namespace) {

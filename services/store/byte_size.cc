@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "services/store/absl_text.h"
 
 namespace reprise::store {
@@ -30,8 +31,9 @@ constexpr std::array<std::pair<std::string_view, uint64_t>, 10> kUnits{{
 
 absl::StatusOr<uint64_t> ParseByteSize(std::string_view text) {
   const auto refuse = [&] {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", ToAbsl(text), "\" is not a size: write a whole number and a unit, such as 512MiB or 8GiB"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", ToAbsl(text),
+                     "\" is not a size: write a whole number and a unit, such as 512MiB or 8GiB"));
   };
   uint64_t number = 0;
   const char* end = text.data() + text.size();

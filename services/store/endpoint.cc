@@ -3,14 +3,16 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+
 #include "services/store/absl_text.h"
 
 namespace reprise::store {
 
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text, std::string_view what) {
   const auto refuse = [&] {
-    return absl::InvalidArgumentError(absl::StrCat(
-        ToAbsl(what), " \"", ToAbsl(text), "\" is not an address: write HOST:PORT, such as 127.0.0.1:7070"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(ToAbsl(what), " \"", ToAbsl(text),
+                     "\" is not an address: write HOST:PORT, such as 127.0.0.1:7070"));
   };
   const size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || colon == 0) return refuse();

@@ -14,8 +14,8 @@ struct Endpoint {
   uint16_t port = 0;
 };
 
-// "127.0.0.1:7070", "localhost:0", "[::1]:7070"; the host comes without brackets. INVALID_ARGUMENT, naming `what` and
-// quoting `text`, otherwise.
+// "127.0.0.1:7070", "localhost:0", "[::1]:7070"; the host comes without brackets. INVALID_ARGUMENT,
+// naming `what` and quoting `text`, otherwise.
 absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text, std::string_view what);
 
 // The reverse, with brackets around an IPv6 host.

@@ -19,8 +19,9 @@ TEST(Endpoint, ReadsHostAndPort) {
 }
 
 TEST(Endpoint, RefusesWhatIsNoAddress) {
-  for (const char* text : {"", "7070", ":7070", "host", "host:", "host:port", "host:70707",
-                           "host:-1", "::1:7070", "[::1:7070", "a b:1", "http://host:80", "host:1 "}) {
+  for (const char* text :
+       {"", "7070", ":7070", "host", "host:", "host:port", "host:70707", "host:-1", "::1:7070",
+        "[::1:7070", "a b:1", "http://host:80", "host:1 "}) {
     const auto parsed = ParseEndpoint(text, "--listen");
     ASSERT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_EQ(parsed.status().message().find("--listen \"" + std::string(text) + "\""), 0u)

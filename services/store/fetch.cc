@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/limits.h"
 #include "proto/reprise.pb.h"
 #include "services/store/fetch_plan.h"
@@ -24,9 +25,8 @@ struct Selection {
 absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& request) {
   if (request.pieces_size() == 0 ||
       static_cast<size_t>(request.pieces_size()) > kMaxPiecesPerFetch) {
-    return absl::InvalidArgumentError(absl::StrCat("Fetch of ", request.pieces_size(),
-                                                   " pieces; 1 to ", kMaxPiecesPerFetch,
-                                                   " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Fetch of ", request.pieces_size(), " pieces; 1 to ", kMaxPiecesPerFetch, " are allowed"));
   }
   std::vector<Selection> selections;
   selections.reserve(static_cast<size_t>(request.pieces_size()));
@@ -34,7 +34,8 @@ absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& r
     Selection selection;
     REPRISE_ASSIGN_OR_RETURN(selection.key.digest, ParseDigest(piece.key(), "a key"));
     if (!piece.content_id().empty()) {
-      REPRISE_ASSIGN_OR_RETURN(const Digest content, ParseDigest(piece.content_id(), "a content id"));
+      REPRISE_ASSIGN_OR_RETURN(const Digest content,
+                               ParseDigest(piece.content_id(), "a content id"));
       selection.content_id = ContentId{content};
     }
     selection.layer_begin = piece.layer_begin();
@@ -45,8 +46,9 @@ absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& r
   return selections;
 }
 
-// Sends the parts of one Fetch, piece after piece, never more than credit allows. Between parts it waits without a
-// thread: the carrier's call back goes on with what only hands bytes over, and the executor with the rest.
+// Sends the parts of one Fetch, piece after piece, never more than credit allows. Between parts it
+// waits without a thread: the carrier's call back goes on with what only hands bytes over, and the
+// executor with the rest.
 class FetchRun : public std::enable_shared_from_this<FetchRun> {
  public:
   FetchRun(StoreContext& context, CallPtr call, std::vector<Selection> selections, bool omit_meta)
@@ -108,9 +110,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
     }
     const bool all_layers = selection.layer_begin == 0 && selection.layer_end == 0;
     level_ = std::min(selection.level, piece->level());
-    absl::StatusOr<std::vector<SegmentRun>> runs =
-        meta.Resolve(selection.layer_begin, all_layers ? meta.layer_count() : selection.layer_end,
-                     level_);
+    absl::StatusOr<std::vector<SegmentRun>> runs = meta.Resolve(
+        selection.layer_begin, all_layers ? meta.layer_count() : selection.layer_end, level_);
     if (!runs.ok()) return Annotate(runs.status(), absl::StrCat("piece ", next_piece_));
     parts_ = PlanParts(meta, *runs);
     next_part_ = 0;
@@ -207,8 +208,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
     return buffer.first(filled);
   }
 
-  // True when the next part may be sent now. False when it may not: then Advance runs again later, on the carrier's
-  // thread, and nothing of this object may be touched by the caller any more.
+  // True when the next part may be sent now. False when it may not: then Advance runs again later,
+  // on the carrier's thread, and nothing of this object may be touched by the caller any more.
   bool WaitUntilWritable() {
     gate_.store(Gate::kAsking);
     call_->WhenWritable([self = shared_from_this()] {

@@ -17,10 +17,8 @@ PieceMeta MakeMeta(uint32_t planes, uint32_t layers, uint32_t bytes) {
   std::vector<Segment> segments;
   for (uint16_t plane = 0; plane < planes; ++plane) {
     for (uint32_t layer = 0; layer < layers; ++layer) {
-      segments.push_back({.plane = plane,
-                          .part = TensorPart::kOpaque,
-                          .layer = layer,
-                          .length = bytes});
+      segments.push_back(
+          {.plane = plane, .part = TensorPart::kOpaque, .layer = layer, .length = bytes});
     }
   }
   absl::StatusOr<PieceLayout> layout = PieceLayout::Create(header, segments);

@@ -1,7 +1,8 @@
 // A bounded set of part-sized buffers in which scattered ranges are gathered before they are sent.
 //
-// One mapping, so that a carrier registers it once. Thread-safe; never blocks: when every buffer is on its way to some
-// reader, the caller sends the ranges one by one instead, so a slow reader cannot stop the others.
+// One mapping, so that a carrier registers it once. Thread-safe; never blocks: when every buffer is
+// on its way to some reader, the caller sends the ranges one by one instead, so a slow reader
+// cannot stop the others.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,8 @@
-// What each method of the protocol does; one file per group of calls. docs/protocol.md describes them.
+// What each method of the protocol does; one file per group of calls. docs/protocol.md describes
+// them.
 //
-// A handler checks every field of its message, which is hostile, and answers the call. It may block its executor's
-// thread for as long as the work takes, but never waits for a peer.
+// A handler checks every field of its message, which is hostile, and answers the call. It may block
+// its executor's thread for as long as the work takes, but never waits for a peer.
 #pragma once
 
 #include <optional>

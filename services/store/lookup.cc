@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/limits.h"
 #include "proto/reprise.pb.h"
 #include "services/store/absl_text.h"
@@ -9,7 +10,8 @@
 namespace reprise::store {
 namespace {
 
-// The piece, held at what it has of `level` when `until` is given; `held` becomes false when that was not possible.
+// The piece, held at what it has of `level` when `until` is given; `held` becomes false when that
+// was not possible.
 storage::PieceRef PeekAndHold(StoreContext& context, storage::TenantId tenant, const Key& key,
                               uint32_t level, const std::optional<Deadline>& until, bool& held) {
   storage::PieceRef piece = context.pieces.Peek(tenant, key);
@@ -48,13 +50,12 @@ void HandleLookup(StoreContext& context, const CallPtr& call) {
     return call->Fail(absl::InvalidArgumentError("the Lookup message cannot be parsed"));
   }
   if (static_cast<size_t>(request.keys_size()) > kMaxKeysPerLookup) {
-    return call->Fail(absl::InvalidArgumentError(
-        absl::StrCat("Lookup of ", request.keys_size(), " keys; at most ", kMaxKeysPerLookup,
-                     " are allowed")));
+    return call->Fail(absl::InvalidArgumentError(absl::StrCat(
+        "Lookup of ", request.keys_size(), " keys; at most ", kMaxKeysPerLookup, " are allowed")));
   }
   std::optional<Deadline> until;
-  const std::chrono::milliseconds hold = std::min<std::chrono::milliseconds>(
-      std::chrono::milliseconds(request.hold_ms()), kMaxHold);
+  const std::chrono::milliseconds hold =
+      std::min<std::chrono::milliseconds>(std::chrono::milliseconds(request.hold_ms()), kMaxHold);
   if (hold.count() > 0) until.emplace(context.clock.Now() + hold);
 
   v1::LookupReply reply;
@@ -76,8 +77,7 @@ void HandleLookup(StoreContext& context, const CallPtr& call) {
     DescribePiece(*piece, *reply.add_pieces());
   }
   context.metrics.CountLookup(hits, misses);
-  reply.set_queue_delay_us(
-      static_cast<uint32_t>(context.metrics.recent_queue_delay().count()));
+  reply.set_queue_delay_us(static_cast<uint32_t>(context.metrics.recent_queue_delay().count()));
   if (until.has_value() && all_held && hits > 0) {
     reply.set_held_ms(static_cast<uint32_t>(hold.count()));
   }

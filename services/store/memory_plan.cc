@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/limits.h"
 #include "services/store/byte_size.h"
 #include "services/store/store_call.h"
@@ -50,10 +51,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(uint64_t total_bytes, uint64_t physical_by
                      FormatByteSize(MinimumMemoryBytes()), " or more"));
   }
   if (total_bytes > physical_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a memory of ", FormatByteSize(total_bytes),
-                                                   " is more than the ",
-                                                   FormatByteSize(physical_bytes),
-                                                   " that this process may use"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a memory of ", FormatByteSize(total_bytes), " is more than the ",
+                     FormatByteSize(physical_bytes), " that this process may use"));
   }
   MemoryPlan plan = FixedParts(total_bytes);
   plan.pieces_bytes = total_bytes - FixedBytes(plan);

@@ -2,8 +2,8 @@
 //
 //   memory = baseline + receive memory of both carriers + gather buffers + requests + pieces
 //
-// The pieces get what the fixed parts leave; their share includes the index (storage/host). docs/operations.md has the
-// table. Pure functions, except the one that asks the machine.
+// The pieces get what the fixed parts leave; their share includes the index (storage/host).
+// docs/operations.md has the table. Pure functions, except the one that asks the machine.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,8 @@ struct MemoryPlan {
   uint64_t pieces_bytes = 0;
 };
 
-// Divides `total_bytes`. INVALID_ARGUMENT when it is below MinimumMemoryBytes or above `physical_bytes`, naming both.
+// Divides `total_bytes`. INVALID_ARGUMENT when it is below MinimumMemoryBytes or above
+// `physical_bytes`, naming both.
 absl::StatusOr<MemoryPlan> PlanMemory(uint64_t total_bytes, uint64_t physical_bytes);
 
 // The smallest --memory that is accepted.

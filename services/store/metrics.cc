@@ -1,14 +1,14 @@
 #include "services/store/metrics.h"
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
-
-#include <algorithm>
-#include <utility>
-#include <vector>
 
 namespace reprise::store {
 namespace {
@@ -116,9 +116,9 @@ StoreMetrics::StoreMetrics()
   for (size_t method = 0; method < kMethods; ++method) {
     MethodMetrics& metrics = series_->methods[method];
     for (size_t code = 0; code < kStatusCodes; ++code) {
-      metrics.requests[code] = &requests.Add(
-          {{"method", kMethodNames[method]},
-           {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}});
+      metrics.requests[code] =
+          &requests.Add({{"method", kMethodNames[method]},
+                         {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}});
     }
     metrics.seconds = &seconds.Add({{"method", kMethodNames[method]}}, LatencyBuckets());
   }
@@ -157,8 +157,8 @@ StoreMetrics::~StoreMetrics() = default;
 
 const CarrierMetrics& StoreMetrics::Carrier(std::string_view name) const {
   const auto* found = std::find(kCarrierNames.begin(), kCarrierNames.end(), name);
-  return series_->carriers[static_cast<size_t>(found - kCarrierNames.begin()) %
-                           kCarrierNames.size()];
+  return series_
+      ->carriers[static_cast<size_t>(found - kCarrierNames.begin()) % kCarrierNames.size()];
 }
 
 void StoreMetrics::CountRequest(size_t method, absl::StatusCode code, Duration took) {

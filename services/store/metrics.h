@@ -1,7 +1,7 @@
 // The figures a store shows to Prometheus, and where each is counted.
 //
-// Every series exists from the start, so counting is one atomic addition (a short lock for histograms) and never looks
-// a label up. Thread-safe. docs/operations.md explains each metric.
+// Every series exists from the start, so counting is one atomic addition (a short lock for
+// histograms) and never looks a label up. Thread-safe. docs/operations.md explains each metric.
 #pragma once
 
 #include <array>
@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+
 #include "common/clock.h"
 #include "storage/piece_store.h"
 

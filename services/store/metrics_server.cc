@@ -1,7 +1,6 @@
 #include "services/store/metrics_server.h"
 
 #include <errno.h>
-#include <httplib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -11,6 +10,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <httplib.h>
+
 #include "services/store/endpoint.h"
 
 namespace reprise::store {
@@ -29,10 +30,10 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Create(
   std::unique_ptr<MetricsServer> self(new MetricsServer());
   httplib::Server& server = self->http_->server;
 
-  server.Get("/metrics", [render = std::move(render)](const httplib::Request&,
-                                                      httplib::Response& response) {
-    response.set_content(render(), "text/plain; version=0.0.4; charset=utf-8");
-  });
+  server.Get("/metrics",
+             [render = std::move(render)](const httplib::Request&, httplib::Response& response) {
+               response.set_content(render(), "text/plain; version=0.0.4; charset=utf-8");
+             });
   server.Get("/healthz", [](const httplib::Request&, httplib::Response& response) {
     response.set_content("ok\n", "text/plain");
   });
@@ -58,8 +59,9 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Create(
 
   errno = 0;
   const bool any_port = endpoint.port == 0;
-  const int port = any_port ? server.bind_to_any_port(endpoint.host)
-                            : (server.bind_to_port(endpoint.host, endpoint.port) ? endpoint.port : -1);
+  const int port = any_port
+                       ? server.bind_to_any_port(endpoint.host)
+                       : (server.bind_to_port(endpoint.host, endpoint.port) ? endpoint.port : -1);
   if (port <= 0) {
     const std::string reason = errno != 0 ? strerror(errno) : "the host is unknown";
     return absl::UnavailableError(

@@ -1,4 +1,5 @@
-// Metrics and health over HTTP: GET /metrics, /healthz (the process answers) and /readyz (it takes requests).
+// Metrics and health over HTTP: GET /metrics, /healthz (the process answers) and /readyz (it takes
+// requests).
 //
 // Thread-safe. Runs threads of its own and never touches the data path.
 #pragma once
@@ -14,9 +15,9 @@ namespace reprise::store {
 
 class MetricsServer {
  public:
-  // Listens on `address` ("host:port", port 0 for any). `render` is called, perhaps concurrently, for each scrape and
-  // must stay callable until this object is gone. INVALID_ARGUMENT for a malformed address, UNAVAILABLE when it cannot
-  // be bound, with the reason.
+  // Listens on `address` ("host:port", port 0 for any). `render` is called, perhaps concurrently,
+  // for each scrape and must stay callable until this object is gone. INVALID_ARGUMENT for a
+  // malformed address, UNAVAILABLE when it cannot be bound, with the reason.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Create(const std::string& address,
                                                                std::function<std::string()> render);
   // Answers what is under way, then stops; a connection that idles may take up to a second.

@@ -35,20 +35,20 @@ TEST(Metrics, CountsUnderTheRightLabels) {
   live.usage.evicted_pieces = 5;
   live.sessions = 2;
   const std::string text = metrics.Render(live);
-  for (const char* line : {"reprise_store_requests_total{code=\"OK\",method=\"Lookup\"} 1",
-                           "reprise_store_requests_total{code=\"CANCELLED\",method=\"Fetch\"} 1",
-                           "reprise_store_requests_total{code=\"UNIMPLEMENTED\",method=\"Unknown\"} 1",
-                           "reprise_store_request_seconds_bucket{method=\"Lookup\",le=\"0.001\"} 0",
-                           "reprise_store_request_seconds_bucket{method=\"Lookup\",le=\"0.003\"} 1",
-                           "reprise_store_lookup_pieces_total{result=\"hit\"} 7",
-                           "reprise_store_lookup_pieces_total{result=\"miss\"} 2",
-                           "reprise_store_published_pieces_total{result=\"stored\"} 1",
-                           "reprise_store_published_pieces_total{result=\"already_held\"} 1",
-                           "reprise_store_published_bytes_total 4096",
-                           "reprise_store_bytes_in_total{carrier=\"grpc\"} 17",
-                           "reprise_store_bytes_in_total{carrier=\"ucx\"} 0",
-                           "reprise_store_pieces 3", "reprise_store_evicted_pieces_total 5",
-                           "reprise_store_sessions 2"}) {
+  for (const char* line :
+       {"reprise_store_requests_total{code=\"OK\",method=\"Lookup\"} 1",
+        "reprise_store_requests_total{code=\"CANCELLED\",method=\"Fetch\"} 1",
+        "reprise_store_requests_total{code=\"UNIMPLEMENTED\",method=\"Unknown\"} 1",
+        "reprise_store_request_seconds_bucket{method=\"Lookup\",le=\"0.001\"} 0",
+        "reprise_store_request_seconds_bucket{method=\"Lookup\",le=\"0.003\"} 1",
+        "reprise_store_lookup_pieces_total{result=\"hit\"} 7",
+        "reprise_store_lookup_pieces_total{result=\"miss\"} 2",
+        "reprise_store_published_pieces_total{result=\"stored\"} 1",
+        "reprise_store_published_pieces_total{result=\"already_held\"} 1",
+        "reprise_store_published_bytes_total 4096",
+        "reprise_store_bytes_in_total{carrier=\"grpc\"} 17",
+        "reprise_store_bytes_in_total{carrier=\"ucx\"} 0", "reprise_store_pieces 3",
+        "reprise_store_evicted_pieces_total 5", "reprise_store_sessions 2"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }

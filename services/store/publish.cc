@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/limits.h"
 #include "common/log.h"
 #include "proto/reprise.pb.h"
@@ -22,9 +23,8 @@ absl::StatusOr<PieceAttributes> ParseAttributes(const v1::PublishRequest& reques
   attributes.position = request.position();
   attributes.recompute_seconds = request.recompute_seconds();
   if (!std::isfinite(attributes.recompute_seconds) || attributes.recompute_seconds < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("recompute_seconds of ",
-                                                   attributes.recompute_seconds,
-                                                   " is not a duration"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("recompute_seconds of ", attributes.recompute_seconds, " is not a duration"));
   }
   return attributes;
 }
@@ -69,10 +69,9 @@ absl::StatusOr<UploadTable::Started> StartUpload(StoreContext& context, StoreCal
 }
 
 absl::StatusOr<UploadTable::Started> FindUpload(StoreContext& context, StoreCall& call,
-                                                const v1::PublishRequest& request,
-                                                const Key& key) {
-  UploadTable::Started found{request.upload_id(), call.session().uploads().Find(
-                                                      request.upload_id(), context.clock.Now())};
+                                                const v1::PublishRequest& request, const Key& key) {
+  UploadTable::Started found{
+      request.upload_id(), call.session().uploads().Find(request.upload_id(), context.clock.Now())};
   if (found.upload == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
         "upload ", request.upload_id(),

@@ -1,7 +1,7 @@
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <map>
+
+#include <gtest/gtest.h>
 
 #include "services/store/service_fixture.h"
 
@@ -150,8 +150,8 @@ TEST_F(FetchTest, MissesSayWhyAndTheRestComes) {
   Select(request, KeyNumber(3));
   request.mutable_pieces(2)->set_content_id(std::string(32, 'x'));
   Select(request, KeyNumber(3));
-  request.mutable_pieces(3)->set_content_id(std::string(
-      PieceMeta::Parse(third)->header().content_id.digest.AsString()));
+  request.mutable_pieces(3)->set_content_id(
+      std::string(PieceMeta::Parse(third)->header().content_id.digest.AsString()));
   const auto pieces = Fetch(request, {first, {}, {}, third});
   EXPECT_EQ(pieces[0].segments.size(), 1u);
   EXPECT_EQ(pieces[1].miss, v1::ABSENT);
@@ -177,7 +177,8 @@ TEST_F(FetchTest, HostileRequestsAreRefused) {
     return Run(*channel_, v1::FETCH, request.SerializeAsString()).status.code();
   };
   EXPECT_EQ(refusal({}), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(Run(*channel_, v1::FETCH, "\x0a\xff").status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Run(*channel_, v1::FETCH, "\x0a\xff").status.code(),
+            absl::StatusCode::kInvalidArgument);
   v1::FetchRequest many;
   for (uint32_t i = 0; i < 4097; ++i) Select(many, KeyNumber(i));
   EXPECT_EQ(refusal(many), absl::StatusCode::kInvalidArgument);
@@ -198,7 +199,8 @@ TEST_F(FetchTest, HostileRequestsAreRefused) {
 
 TEST_F(FetchTest, APieceRemovedWhileItIsSentStaysWhole) {
   const Key key = KeyNumber(1);
-  const auto container = Store(*channel_, key, {.planes = 1, .layers = 5, .segment_bytes = 4 * kMiB});
+  const auto container =
+      Store(*channel_, key, {.planes = 1, .layers = 5, .segment_bytes = 4 * kMiB});
   // Holds every part back, so that the fetch waits for credit in the middle.
   class Holder final : public transport::CallObserver {
    public:
@@ -249,7 +251,8 @@ TEST_F(FetchTest, APieceRemovedWhileItIsSentStaysWhole) {
     pieces_->Remove(1, key, nullptr);
     // Reuses the arena if the piece's bytes had been given back.
     if (at < container.size()) {
-      Store(*Connect(), KeyNumber(uint32_t(at)), {.layers = 2, .segment_bytes = 8 * kMiB, .seed = 9});
+      Store(*Connect(), KeyNumber(uint32_t(at)),
+            {.layers = 2, .segment_bytes = 8 * kMiB, .seed = 9});
     }
     part = SharedBytes();
   }

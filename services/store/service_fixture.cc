@@ -123,10 +123,9 @@ absl::StatusOr<v1::PublishReply> ServiceTest::Publish(transport::Channel& channe
   for (size_t offset = 0; offset < container.size(); offset += step_bytes) {
     request.set_offset(offset);
     request.set_upload_id(reply.upload_id());
-    const CallResult result =
-        Run(channel, v1::PUBLISH, request.SerializeAsString(),
-            SharedBytes::CopyOf(
-                container.subspan(offset, std::min(step_bytes, container.size() - offset))));
+    const CallResult result = Run(channel, v1::PUBLISH, request.SerializeAsString(),
+                                  SharedBytes::CopyOf(container.subspan(
+                                      offset, std::min(step_bytes, container.size() - offset))));
     if (!result.status.ok()) return result.status;
     reply.ParseFromString(result.parts.at(0).message);
     if (reply.outcome() == v1::PublishReply::ALREADY_HELD) return reply;

@@ -1,12 +1,12 @@
 // For tests: a store service over a real host tier, reached through the loopback carrier.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "chunk/container.h"
 #include "common/mutex.h"

@@ -1,8 +1,8 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <limits>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "services/store/service_fixture.h"
 
@@ -51,8 +51,8 @@ TEST_F(PublishTest, StepsMayComeInAnyOrder) {
                                 SharedBytes::CopyOf(bytes.subspan(100, 4900)));
   EXPECT_EQ(reply.outcome(), v1::PublishReply::IN_PROGRESS);
   request.set_offset(0);
-  reply = Ask<v1::PublishReply>(*channel_, v1::PUBLISH, request,
-                                SharedBytes::CopyOf(bytes.first(100)));
+  reply =
+      Ask<v1::PublishReply>(*channel_, v1::PUBLISH, request, SharedBytes::CopyOf(bytes.first(100)));
   EXPECT_EQ(reply.outcome(), v1::PublishReply::STORED);
   ASSERT_NE(pieces_->Peek(1, key), nullptr);
   EXPECT_TRUE(HasMetric("reprise_store_uploads 0"));
@@ -110,8 +110,8 @@ TEST_F(PublishTest, HostileStepsAreRefused) {
     request.set_offset(offset);
     EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument) << offset;
   }
-  for (const double seconds : {-1.0, std::numeric_limits<double>::quiet_NaN(),
-                               std::numeric_limits<double>::infinity()}) {
+  for (const double seconds :
+       {-1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     request = FirstStep(key, 100);
     request.set_recompute_seconds(seconds);
     EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument) << seconds;
@@ -137,9 +137,8 @@ TEST_F(PublishTest, AnUploadEndsWithItsFirstBadStep) {
 }
 
 TEST_F(PublishTest, AStepMustBelongToItsUpload) {
-  const auto reply =
-      Ask<v1::PublishReply>(*channel_, v1::PUBLISH, FirstStep(KeyNumber(1), 100),
-                            SharedBytes::CopyOf(std::vector<std::byte>(10)));
+  const auto reply = Ask<v1::PublishReply>(*channel_, v1::PUBLISH, FirstStep(KeyNumber(1), 100),
+                                           SharedBytes::CopyOf(std::vector<std::byte>(10)));
   v1::PublishRequest other = FirstStep(KeyNumber(2), 100);
   other.set_upload_id(reply.upload_id());
   other.set_offset(10);
@@ -159,7 +158,8 @@ TEST_F(PublishTest, TooLargeForTheBudget) {
   const absl::Status status = Refusal(FirstStep(KeyNumber(1), 200 * kMiB));
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(HasMetric("reprise_store_refused_uploads_total 1"));
-  EXPECT_TRUE(HasMetric("reprise_store_requests_total{code=\"RESOURCE_EXHAUSTED\",method=\"Publish\"} 1"));
+  EXPECT_TRUE(
+      HasMetric("reprise_store_requests_total{code=\"RESOURCE_EXHAUSTED\",method=\"Publish\"} 1"));
 }
 
 TEST_F(PublishTest, UploadsOfASessionAreBoundedAndDieWithIt) {

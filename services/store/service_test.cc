@@ -1,7 +1,7 @@
+#include <cstring>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstring>
 
 #include "services/store/service_fixture.h"
 
@@ -192,7 +192,8 @@ TEST_F(ServiceTest, ListPagesInOrderAndByNamespace) {
 TEST_F(ServiceTest, RemoveByKeyAndByNamespace) {
   const auto channel = Connect();
   const Digest fingerprint = Sha256::Of(AsBytes("some namespace"));
-  for (uint32_t i = 1; i <= 4; ++i) Store(*channel, KeyNumber(i), {}, i <= 2 ? fingerprint : Digest{});
+  for (uint32_t i = 1; i <= 4; ++i)
+    Store(*channel, KeyNumber(i), {}, i <= 2 ? fingerprint : Digest{});
   v1::RemoveRequest both;
   EXPECT_EQ(Run(*channel, v1::REMOVE, both.SerializeAsString()).status.code(),
             absl::StatusCode::kInvalidArgument);

@@ -1,13 +1,14 @@
 #include "services/store/sessions.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <sys/random.h>
 
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <openssl/crypto.h>
+
 #include "common/sha256.h"
 #include "services/store/absl_text.h"
 

@@ -1,8 +1,10 @@
-// Who may talk to this store: tenants, the tokens they were given, and the sessions bound to endpoints.
+// Who may talk to this store: tenants, the tokens they were given, and the sessions bound to
+// endpoints.
 //
-// OpenSession proves a tenant and yields a random 128-bit token; the first Hello that presents it binds the session to
-// its endpoint, once. A token that is not presented in time is forgotten. Everything is bounded, in all and per
-// tenant, so that one tenant cannot keep another out. Thread-safe, never blocks.
+// OpenSession proves a tenant and yields a random 128-bit token; the first Hello that presents it
+// binds the session to its endpoint, once. A token that is not presented in time is forgotten.
+// Everything is bounded, in all and per tenant, so that one tenant cannot keep another out.
+// Thread-safe, never blocks.
 #pragma once
 
 #include <array>
@@ -17,6 +19,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "common/status.h"
@@ -59,7 +62,8 @@ class StoreSession final : public transport::Session {
   const CarrierMetrics& carrier() const { return carrier_; }
   UploadTable& uploads() { return uploads_; }
 
-  // Room for one more request of `bytes`; false when the session has too much under way. Paired with Leave.
+  // Room for one more request of `bytes`; false when the session has too much under way. Paired
+  // with Leave.
   [[nodiscard]] bool Enter(size_t bytes);
   void Leave(size_t bytes);
 
@@ -82,18 +86,21 @@ using Token = std::array<std::byte, kTokenBytes>;
 
 class SessionTable {
  public:
-  // An empty `tenants` means one, "default", with an empty credential. Tenants' ids are 1, 2, ... in their order.
+  // An empty `tenants` means one, "default", with an empty credential. Tenants' ids are 1, 2, ...
+  // in their order.
   SessionTable(const std::vector<TenantConfig>& tenants, SessionLimits limits, const Clock& clock,
                RandomSource random);
 
-  // PERMISSION_DENIED for an unknown tenant and for a wrong credential alike, in the same time; RESOURCE_EXHAUSTED
-  // when too many sessions are open.
+  // PERMISSION_DENIED for an unknown tenant and for a wrong credential alike, in the same time;
+  // RESOURCE_EXHAUSTED when too many sessions are open.
   absl::StatusOr<Token> Open(std::string_view tenant, std::string_view credential)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // UNAUTHENTICATED for a token that is unknown, expired or bound already; INVALID_ARGUMENT or UNIMPLEMENTED when the
-  // versions make no sense or do not meet ours. `carrier` outlives the session.
-  absl::StatusOr<std::shared_ptr<StoreSession>> Bind(std::string_view token, uint32_t lowest_version,
+  // UNAUTHENTICATED for a token that is unknown, expired or bound already; INVALID_ARGUMENT or
+  // UNIMPLEMENTED when the versions make no sense or do not meet ours. `carrier` outlives the
+  // session.
+  absl::StatusOr<std::shared_ptr<StoreSession>> Bind(std::string_view token,
+                                                     uint32_t lowest_version,
                                                      uint32_t highest_version,
                                                      const CarrierMetrics& carrier)
       ABSL_LOCKS_EXCLUDED(mutex_);

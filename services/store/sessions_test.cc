@@ -1,8 +1,8 @@
 #include "services/store/sessions.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 namespace reprise::store {
 namespace {
@@ -76,8 +76,8 @@ TEST_F(SessionsTest, TokensExpire) {
 TEST_F(SessionsTest, HostileTokensAndVersions) {
   SessionTable table = Table();
   const CarrierMetrics& carrier = metrics_.Carrier("loopback");
-  for (const std::string& token : {std::string(), std::string("x"), std::string(16, '\0'),
-                                   std::string(1 << 20, 'x')}) {
+  for (const std::string& token :
+       {std::string(), std::string("x"), std::string(16, '\0'), std::string(1 << 20, 'x')}) {
     EXPECT_EQ(table.Bind(token, 1, 1, carrier).status().code(), absl::StatusCode::kUnauthenticated);
   }
   const std::string token(AsText(table.Open("chat", "two").value()));

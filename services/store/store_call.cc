@@ -27,9 +27,8 @@ StoreCall::~StoreCall() {
 absl::Status StoreCall::Admit() {
   const size_t bytes = request_.message.size();
   if (bytes > kMaxRequestBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a request message of ", bytes,
-                                                   " bytes; at most ", kMaxRequestBytes,
-                                                   " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a request message of ", bytes, " bytes; at most ", kMaxRequestBytes, " are allowed"));
   }
   if (session_ != nullptr && !session_->Enter(bytes)) {
     context_.metrics.CountRefused();

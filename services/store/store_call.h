@@ -1,8 +1,8 @@
-// One request on its way through the store: counted when it comes and when it is answered, and charged to its session
-// and to the whole store while it is worked on.
+// One request on its way through the store: counted when it comes and when it is answered, and
+// charged to its session and to the whole store while it is worked on.
 //
-// Handlers hold it by shared pointer and answer it once; dropping the last one unanswered answers INTERNAL. One thread
-// at a time uses it.
+// Handlers hold it by shared pointer and answer it once; dropping the last one unanswered answers
+// INTERNAL. One thread at a time uses it.
 #pragma once
 
 #include <atomic>
@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/functional/any_invocable.h"
+
 #include "common/clock.h"
 #include "common/executor.h"
 #include "common/status.h"
@@ -51,8 +52,9 @@ class StoreCall {
   StoreCall(const StoreCall&) = delete;
   StoreCall& operator=(const StoreCall&) = delete;
 
-  // Charges the request to its session and the store. RESOURCE_EXHAUSTED when either has too much under way,
-  // INVALID_ARGUMENT when the message is longer than any that is meant. Once, before any work.
+  // Charges the request to its session and the store. RESOURCE_EXHAUSTED when either has too much
+  // under way, INVALID_ARGUMENT when the message is longer than any that is meant. Once, before any
+  // work.
   absl::Status Admit();
   // Counts the wait, and answers what nobody waits for any more: false then.
   bool Begin();

@@ -1,7 +1,5 @@
 #include "services/store/store_config.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -9,6 +7,8 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include <yaml-cpp/yaml.h>
+
 #include "common/limits.h"
 #include "services/store/absl_text.h"
 #include "services/store/byte_size.h"
@@ -28,8 +28,8 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t limit_
   }
   text.resize(static_cast<size_t>(file.gcount()));
   if (text.size() > limit_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " is longer than the ", limit_bytes, " bytes that such a file may have"));
+    return absl::InvalidArgumentError(absl::StrCat(path, " is longer than the ", limit_bytes,
+                                                   " bytes that such a file may have"));
   }
   return text;
 }
@@ -52,7 +52,8 @@ class YamlApplier {
 
  private:
   absl::Status Error(const YAML::Node& node, std::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat(ToAbsl(source_), ":", node.Mark().line + 1, ": ", ToAbsl(what)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(ToAbsl(source_), ":", node.Mark().line + 1, ": ", ToAbsl(what)));
   }
   absl::Status ErrorFrom(const YAML::Node& node, const absl::Status& status) const {
     return Error(node, ToStd(status.message()));
@@ -131,7 +132,8 @@ class YamlApplier {
         if (!credential.ok()) return ErrorFrom(field.second, credential.status());
         tenant.credential = *std::move(credential);
       } else {
-        return Error(field.first, absl::StrCat("unknown key \"", key, "\" of a tenant; the keys are "
+        return Error(field.first, absl::StrCat("unknown key \"", key,
+                                               "\" of a tenant; the keys are "
                                                "name, credential and credential_file"));
       }
     }
@@ -163,8 +165,8 @@ absl::Status ApplyYaml(std::string_view yaml, std::string_view source, StoreConf
     const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
     if (documents.empty()) return absl::OkStatus();
     if (documents.size() > 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(ToAbsl(source), ":", documents[1].Mark().line + 1, ": a second YAML document"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          ToAbsl(source), ":", documents[1].Mark().line + 1, ": a second YAML document"));
     }
     return YamlApplier(source, config).Apply(documents[0]);
   } catch (const YAML::Exception& error) {

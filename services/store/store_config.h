@@ -45,9 +45,10 @@ struct StoreConfig {
 
 inline constexpr std::string_view kOff = "off";
 
-// Applies the YAML text `yaml` on top of `config`, which is unspecified after an error. INVALID_ARGUMENT as "SOURCE:LINE: what is wrong" for
-// bad YAML, an unknown or repeated key and a bad value; credential files are read relative to the working directory,
-// NOT_FOUND or INVALID_ARGUMENT when that fails.
+// Applies the YAML text `yaml` on top of `config`, which is unspecified after an error.
+// INVALID_ARGUMENT as "SOURCE:LINE: what is wrong" for bad YAML, an unknown or repeated key and a
+// bad value; credential files are read relative to the working directory, NOT_FOUND or
+// INVALID_ARGUMENT when that fails.
 absl::Status ApplyYaml(std::string_view yaml, std::string_view source, StoreConfig& config);
 
 // Reads `path` and applies it. NOT_FOUND when it cannot be read.
@@ -56,8 +57,8 @@ absl::Status ApplyYamlFile(const std::string& path, StoreConfig& config);
 // One line of the log level's name: "debug", "info", "warning", "error" or "off".
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name);
 
-// A file's text without trailing line ends. NOT_FOUND naming the path and the reason when it cannot be read,
-// INVALID_ARGUMENT when it is empty or longer than kMaxCredentialBytes.
+// A file's text without trailing line ends. NOT_FOUND naming the path and the reason when it cannot
+// be read, INVALID_ARGUMENT when it is empty or longer than kMaxCredentialBytes.
 absl::StatusOr<std::string> ReadCredentialFile(const std::string& path);
 
 }  // namespace reprise::store

@@ -1,10 +1,10 @@
 #include "services/store/store_config.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 namespace reprise::store {
 namespace {
@@ -23,8 +23,10 @@ TEST(StoreConfig, AppliesEveryKey) {
   StoreConfig config;
   ASSERT_TRUE(ApplyYaml("# a store\nlisten: 0.0.0.0:7071\ndata: off\nmemory: 2GiB\n"
                         "metrics: 127.0.0.1:0\nlog_level: warning\ntenants:\n"
-                        "  - name: search\n    credential_file: " + key + "\n"
-                        "  - name: chat\n    credential: open sesame\n",
+                        "  - name: search\n    credential_file: " +
+                            key +
+                            "\n"
+                            "  - name: chat\n    credential: open sesame\n",
                         "store.yaml", config)
                   .ok());
   EXPECT_EQ(config.listen, "0.0.0.0:7071");
@@ -75,10 +77,10 @@ TEST(StoreConfig, NamesTheLineOfWhatIsWrong) {
       {"tenants:\n  - credential: x\n", "store.yaml:2: ", "without a name"},
       {"tenants:\n  - name: a\n    credential: x\n  - name: a\n    credential: y\n",
        "store.yaml:4: ", "\"a\" is given twice"},
-      {"tenants:\n  - name: a\n    credential: x\n    quota: 3\n", "store.yaml:4: ",
-       "unknown key \"quota\""},
-      {"tenants:\n  - name: a\n    credential_file: /nonexistent/key\n", "store.yaml:3: ",
-       "cannot read /nonexistent/key: No such file"},
+      {"tenants:\n  - name: a\n    credential: x\n    quota: 3\n",
+       "store.yaml:4: ", "unknown key \"quota\""},
+      {"tenants:\n  - name: a\n    credential_file: /nonexistent/key\n",
+       "store.yaml:3: ", "cannot read /nonexistent/key: No such file"},
   };
   for (const BadFile& file : files) {
     StoreConfig config;

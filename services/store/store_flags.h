@@ -19,8 +19,8 @@ struct StoreFlags {
   std::optional<std::string> log_level;
 };
 
-// Defaults, then the file, then the flags. INVALID_ARGUMENT naming the flag or the file's line; NOT_FOUND when the file
-// cannot be read.
+// Defaults, then the file, then the flags. INVALID_ARGUMENT naming the flag or the file's line;
+// NOT_FOUND when the file cannot be read.
 absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags);
 
 }  // namespace reprise::store

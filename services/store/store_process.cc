@@ -3,15 +3,16 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <algorithm>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
+#include <time.h>
+
 #include "common/log.h"
 #include "proto/methods.h"
 #include "services/store/endpoint.h"
@@ -149,7 +150,8 @@ std::string StoreProcess::metrics_address() const {
 }
 
 absl::Status RunStore(const StoreConfig& config) {
-  // A start that fails says so in one line, which is the status; what libraries log about it would repeat it.
+  // A start that fails says so in one line, which is the status; what libraries log about it would
+  // repeat it.
   SetLogLevel(config.log_level == LogLevel::kDebug ? LogLevel::kDebug : LogLevel::kOff);
   // Blocked here, and so in every thread that starts below: only the wait at the end sees them.
   sigset_t stop;

@@ -1,7 +1,7 @@
 // A whole store: host tier, service, both carriers and the metrics port, wired together.
 //
-// `reprise store` runs one (RunStore); tests may run several in one process. Not thread-safe: the thread that creates
-// it sweeps and destroys it.
+// `reprise store` runs one (RunStore); tests may run several in one process. Not thread-safe: the
+// thread that creates it sweeps and destroys it.
 #pragma once
 
 #include <memory>
@@ -23,8 +23,9 @@ namespace reprise::store {
 
 class StoreProcess {
  public:
-  // Takes requests when it returns. INVALID_ARGUMENT for a bad address or memory size, UNAVAILABLE when an address
-  // cannot be listened on, RESOURCE_EXHAUSTED when memory is refused; the message is one line.
+  // Takes requests when it returns. INVALID_ARGUMENT for a bad address or memory size, UNAVAILABLE
+  // when an address cannot be listened on, RESOURCE_EXHAUSTED when memory is refused; the message
+  // is one line.
   static absl::StatusOr<std::unique_ptr<StoreProcess>> Create(const StoreConfig& config);
   // Ends every call with UNAVAILABLE; takes about a second at most.
   ~StoreProcess();
@@ -59,8 +60,9 @@ class StoreProcess {
   std::unique_ptr<transport::Server> grpc_;
 };
 
-// Runs a store until SIGTERM or SIGINT and returns OK then. Prints `ready grpc=HOST:PORT data=HOST:PORT
-// metrics=HOST:PORT` to standard output once it takes requests. Call it before the process has other threads.
+// Runs a store until SIGTERM or SIGINT and returns OK then. Prints `ready grpc=HOST:PORT
+// data=HOST:PORT metrics=HOST:PORT` to standard output once it takes requests. Call it before the
+// process has other threads.
 absl::Status RunStore(const StoreConfig& config);
 
 }  // namespace reprise::store

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "common/log.h"
 #include "proto/reprise.pb.h"
 #include "services/store/handlers.h"
@@ -35,8 +36,7 @@ static_assert(v1::OPEN_SESSION == 1 && v1::LOOKUP == 3 && v1::PUBLISH == 4 && v1
 
 absl::Status CheckRoute(const transport::Request& request) {
   if (request.method >= kMethods || kRoutes[request.method].handler == nullptr) {
-    return absl::UnimplementedError(
-        absl::StrCat("this store knows no method ", request.method));
+    return absl::UnimplementedError(absl::StrCat("this store knows no method ", request.method));
   }
   if (request.session == nullptr && request.method != v1::OPEN_SESSION) {
     return absl::UnauthenticatedError("no session is bound to this endpoint; open one first");
@@ -67,9 +67,8 @@ class StoreService::CarrierFace final : public transport::Service {
       context_.metrics.CountSessionRefused();
       return session.status();
     }
-    LogDebug("session bound", {{"tenant", (*session)->tenant_name()},
-                               {"carrier", name_},
-                               {"endpoint", endpoint}});
+    LogDebug("session bound",
+             {{"tenant", (*session)->tenant_name()}, {"carrier", name_}, {"endpoint", endpoint}});
     v1::HelloReply reply;
     reply.set_version(kHighestVersion);
     return transport::HelloReply{*std::move(session), reply.SerializeAsString()};
@@ -91,8 +90,8 @@ class StoreService::CarrierFace final : public transport::Service {
           if (call->Begin()) route.handler(context, call);
         })) {
       context_.metrics.CountRefused();
-      call->Fail(absl::ResourceExhaustedError(
-          "the store has too many requests waiting; try again later"));
+      call->Fail(
+          absl::ResourceExhaustedError("the store has too many requests waiting; try again later"));
     }
   }
 
@@ -131,8 +130,8 @@ absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::Piec
                                                                    const Clock& clock) {
   REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<GatherPool> gather,
                            GatherPool::Create(options.gather_buffers));
-  return std::unique_ptr<StoreService>(new StoreService(
-      pieces, std::move(options), std::move(gather), std::move(random), clock));
+  return std::unique_ptr<StoreService>(
+      new StoreService(pieces, std::move(options), std::move(gather), std::move(random), clock));
 }
 
 StoreService::~StoreService() = default;

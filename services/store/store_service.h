@@ -1,8 +1,8 @@
 // The store as every carrier sees it: sessions, admission, and handing each request to an executor.
 //
-// One StoreService serves several carriers; each is given its own face (Face), which differs only in what it counts
-// under. Thread-safe. The service borrows the piece store and the clock, and must outlive every carrier's server:
-// servers wait for the responders that its executors hold.
+// One StoreService serves several carriers; each is given its own face (Face), which differs only
+// in what it counts under. Thread-safe. The service borrows the piece store and the clock, and must
+// outlive every carrier's server: servers wait for the responders that its executors hold.
 #pragma once
 
 #include <cstddef>
@@ -36,12 +36,14 @@ struct StoreServiceOptions {
 class StoreService {
  public:
   // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather buffers cannot be mapped.
-  static absl::StatusOr<std::unique_ptr<StoreService>> Create(
-      storage::PieceStore& pieces, StoreServiceOptions options, RandomSource random = SystemRandom(),
-      const Clock& clock = Clock::Steady());
+  static absl::StatusOr<std::unique_ptr<StoreService>> Create(storage::PieceStore& pieces,
+                                                              StoreServiceOptions options,
+                                                              RandomSource random = SystemRandom(),
+                                                              const Clock& clock = Clock::Steady());
   ~StoreService();
 
-  // The service for the server of the carrier `name` ("ucx", "grpc" or "loopback"). Lives as long as this object.
+  // The service for the server of the carrier `name` ("ucx", "grpc" or "loopback"). Lives as long
+  // as this object.
   transport::Service& Face(std::string_view name);
 
   // What OpenSession tells clients; set before the first session can be opened.
@@ -53,7 +55,8 @@ class StoreService {
   // Prometheus' exposition format.
   std::string RenderMetrics() const;
 
-  // The buffers that scattered fetches are sent from; their memory is worth registering with carriers.
+  // The buffers that scattered fetches are sent from; their memory is worth registering with
+  // carriers.
   GatherPool& gather_pool() const { return *context_.gather; }
 
  private:
@@ -65,7 +68,8 @@ class StoreService {
   StoreMetrics metrics_;
   SessionTable sessions_;
   StoreContext context_;
-  // Destroyed before the context that their tasks use; `quick_` first, because its tasks hand on to `slow_`.
+  // Destroyed before the context that their tasks use; `quick_` first, because its tasks hand on to
+  // `slow_`.
   Executor slow_;
   Executor quick_;
   std::vector<std::unique_ptr<CarrierFace>> faces_;

@@ -9,7 +9,8 @@ namespace reprise::store {
 
 absl::StatusOr<bool> ActiveUpload::Write(uint64_t offset, ByteSpan bytes) {
   REPRISE_RETURN_IF_ERROR(upload_->Write(offset, bytes));
-  // Writes never overlap, so the sum reaches the total exactly once, after every copy has been made.
+  // Writes never overlap, so the sum reaches the total exactly once, after every copy has been
+  // made.
   const uint64_t before = written_bytes_.fetch_add(bytes.size(), std::memory_order_acq_rel);
   return before + bytes.size() == total_bytes_;
 }
@@ -21,9 +22,9 @@ absl::StatusOr<UploadTable::Started> UploadTable::Begin(
     MutexLock lock(mutex_);
     if (closed_) return absl::UnavailableError("the session is over");
     if (count_ >= limits_.max_uploads) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("this session has ", count_, " uploads under way, of at most ",
-                       limits_.max_uploads, "; finish one first"));
+      return absl::ResourceExhaustedError(absl::StrCat("this session has ", count_,
+                                                       " uploads under way, of at most ",
+                                                       limits_.max_uploads, "; finish one first"));
     }
     if (total_bytes > limits_.max_bytes - bytes_) {
       return absl::ResourceExhaustedError(

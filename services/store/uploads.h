@@ -1,8 +1,9 @@
-// The uploads that one session has under way: bounded in number and in bytes, and dropped when they idle.
+// The uploads that one session has under way: bounded in number and in bytes, and dropped when they
+// idle.
 //
-// An upload is steps of a container that may arrive at once and on several threads; the table knows it by a number
-// that means nothing outside its session. Thread-safe. The table owns its uploads; a step that is being copied keeps
-// its own alive, so that a session may be lost at any moment.
+// An upload is steps of a container that may arrive at once and on several threads; the table knows
+// it by a number that means nothing outside its session. Thread-safe. The table owns its uploads; a
+// step that is being copied keeps its own alive, so that a session may be lost at any moment.
 #pragma once
 
 #include <atomic>
@@ -13,6 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
+
 #include "chunk/keys.h"
 #include "common/bytes.h"
 #include "common/clock.h"
@@ -39,8 +41,8 @@ class ActiveUpload {
   const Key& key() const { return key_; }
   uint64_t total_bytes() const { return total_bytes_; }
 
-  // Copies one step. True when it was the last one: exactly one step sees that, and calls Commit. Errors as
-  // storage::Upload::Write.
+  // Copies one step. True when it was the last one: exactly one step sees that, and calls Commit.
+  // Errors as storage::Upload::Write.
   absl::StatusOr<bool> Write(uint64_t offset, ByteSpan bytes);
   absl::StatusOr<storage::CommitOutcome> Commit() { return upload_->Commit(); }
 
@@ -62,8 +64,8 @@ class UploadTable {
     uint64_t id = 0;
     std::shared_ptr<ActiveUpload> upload;
   };
-  // Reserves room for `total_bytes`, then calls `begin` without the lock. RESOURCE_EXHAUSTED, naming the limit, when
-  // the session has too much under way; else what `begin` says.
+  // Reserves room for `total_bytes`, then calls `begin` without the lock. RESOURCE_EXHAUSTED,
+  // naming the limit, when the session has too much under way; else what `begin` says.
   absl::StatusOr<Started> Begin(
       const Key& key, uint64_t total_bytes, TimePoint now,
       absl::FunctionRef<absl::StatusOr<std::unique_ptr<storage::Upload>>()> begin)

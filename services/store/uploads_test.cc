@@ -1,9 +1,9 @@
 #include "services/store/uploads.h"
 
-#include <gtest/gtest.h>
-
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace reprise::store {
 namespace {
@@ -34,9 +34,10 @@ class UploadsTest : public ::testing::Test {
  protected:
   absl::StatusOr<UploadTable::Started> Begin(UploadTable& table, uint64_t bytes,
                                              TimePoint now = TimePoint{}) {
-    return table.Begin(Key{}, bytes, now, [&]() -> absl::StatusOr<std::unique_ptr<storage::Upload>> {
-      return std::make_unique<FakeUpload>(bytes, alive_);
-    });
+    return table.Begin(Key{}, bytes, now,
+                       [&]() -> absl::StatusOr<std::unique_ptr<storage::Upload>> {
+                         return std::make_unique<FakeUpload>(bytes, alive_);
+                       });
   }
 
   int alive_ = 0;
@@ -98,7 +99,8 @@ TEST_F(UploadsTest, ExactlyOneStepIsTheLast) {
   for (uint64_t t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       const std::byte one[1] = {};
-      for (uint64_t i = t; i < kSteps; i += 4) last += started.upload->Write(i, one).value() ? 1 : 0;
+      for (uint64_t i = t; i < kSteps; i += 4)
+        last += started.upload->Write(i, one).value() ? 1 : 0;
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -6,14 +6,13 @@ packaged model. The prompt is short, because each lost store costs one computati
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,6 @@ LOAD_TIMEOUT_S = 10.0
 # Layers, KV heads, dims, K and V, bytes of fp16.
 CHUNK_BYTES = CHUNK_TOKENS * 30 * 3 * 64 * 2 * 2
 RECOMPUTING = re.compile(r"reprise: recomputing (\d+) tokens: (.*)")
-BYTES_OUT = re.compile(r'^reprise_store_bytes_out_total\{[^}]*"ucx"[^}]*\} (\S+)$', re.MULTILINE)
 
 Pieces = list[tuple[bytes, int]]
 
@@ -121,6 +119,8 @@ def store(program: Path) -> Iterator[StoreProcess]:
         yield store
 
 
+WORKER = ("-m", "reprise_llamacpp.worker")
+STORE_KILLING_WORKER = Path(__file__).parent / "store_killing_worker.py"
 ENGINE_OPTIONS = ("--context-tokens", "2048", "--load-timeout-s", str(LOAD_TIMEOUT_S))
 
 
@@ -159,29 +159,27 @@ def prompt(worker: WorkerProcess, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @contextmanager
 def one_worker(
-    role: str, prompt: Prompt, store_address: str, on_event: Callable[[str], None] = ignore
+    role: str,
+    prompt: Prompt,
+    store_address: str,
+    program: Sequence[str] = WORKER,
+    on_event: Callable[[str], None] = ignore,
+    deadline_s: float = DEADLINE_S,
 ) -> Iterator[Process]:
     """A worker for one prompt, as a user starts it."""
-    command = [sys.executable, "-m", "reprise_llamacpp.worker", role, "--json", *ENGINE_OPTIONS]
+    command = [sys.executable, *program, role, "--json", *ENGINE_OPTIONS]
     command += ["--store", store_address, "--carrier", "ucx", "--prompt-file", str(prompt.file)]
-    command += ["--deadline-s", str(DEADLINE_S)]
+    command += ["--deadline-s", str(deadline_s)]
     if role == "decode":
         command += ["--answer-tokens", str(ANSWER_TOKENS)]
     with Process(role, command, on_event) as process:
         yield process
 
 
-def run_decode(
-    prompt: Prompt, store_address: str, on_event: Callable[[str], None] = ignore
-) -> DecodeRun:
+def run_decode(prompt: Prompt, store_address: str, program: Sequence[str] = WORKER) -> DecodeRun:
     events: list[str] = []
-
-    def collect(line: str) -> None:
-        events.append(line)
-        on_event(line)
-
     started = time.monotonic()
-    with one_worker("decode", prompt, store_address, collect) as process:
+    with one_worker("decode", prompt, store_address, program, events.append) as process:
         result = json.loads(process.read_line(REQUEST_TIMEOUT_S))
         status = process.wait(REQUEST_TIMEOUT_S)
         return DecodeRun(status, time.monotonic() - started, result, events)
@@ -267,43 +265,28 @@ def test_a_store_that_is_killed_between_two_requests(
         assert worker.wait(REQUEST_TIMEOUT_S) == 0
 
 
-def ucx_bytes_out(metrics: http.client.HTTPConnection) -> float:
-    metrics.request("GET", "/metrics")
-    found = BYTES_OUT.search(metrics.getresponse().read().decode())
-    assert found is not None
-    return float(found[1])
-
-
-def strike_after(store: StoreProcess, chunks: float) -> Callable[[str], None]:
-    """Kills the store when, in a load, it has handed so many chunks' bytes to UCX."""
-    host, port = store.metrics_address.rsplit(":", 1)
-
-    def on_event(line: str) -> None:
-        if "in the store" not in line or RECOMPUTING.search(line):
-            return
-        metrics = http.client.HTTPConnection(host, int(port), timeout=LOAD_TIMEOUT_S)
-        given_up = time.monotonic() + LOAD_TIMEOUT_S
-        while time.monotonic() < given_up:
-            if ucx_bytes_out(metrics) >= max(1, chunks * CHUNK_BYTES):
-                break
-        store.kill()
-
-    return on_event
-
-
 def test_a_store_that_is_killed_in_the_middle_of_a_fetch(
     program: Path, prompt: Prompt, pieces: Pieces
 ) -> None:
-    middles = 0
-    for chunks in (0.0, 1.0, 2.0, 4.0):
+    loaded: list[int] = []
+    for threshold_bytes in (1, CHUNK_BYTES, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES):
         with start_store(program) as doomed:
             fill(doomed, pieces)
-            run = run_decode(prompt, doomed.address, strike_after(doomed, chunks))
+            killing = [str(STORE_KILLING_WORKER), str(doomed.pid), str(threshold_bytes)]
+            run = run_decode(prompt, doomed.address, killing)
         run.check(prompt)
+        assert run.bytes_received >= threshold_bytes
         if run.loaded_chunks < CHUNKS:
             assert "store unreachable" in run.recomputed[0][1]
-            middles += run.bytes_received > 0
-    assert middles > 0
+        loaded.append(run.loaded_chunks)
+    assert any(0 < chunks < CHUNKS for chunks in loaded), loaded
+
+
+def test_a_worker_does_not_outlive_its_deadline(prompt: Prompt, store: StoreProcess) -> None:
+    started = time.monotonic()
+    with one_worker("decode", prompt, store.address, deadline_s=0.5) as process:
+        assert process.wait(REQUEST_TIMEOUT_S) == 4
+    assert time.monotonic() - started < 20  # interpreter and imports on a busy machine
 
 
 def test_a_store_that_hangs_costs_no_more_than_the_load_timeout(

@@ -9,7 +9,7 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include "transport/grpc/grpc_client_call.h"
-#include "transport/grpc/grpc_log.h"
+#include "transport/grpc/grpc_library.h"
 #include "transport/part_limits.h"
 
 namespace reprise::transport {
@@ -192,7 +192,7 @@ absl::StatusOr<GrpcConnection> ConnectGrpc(GrpcChannelOptions options, Deadline 
         absl::StrCat("a hello of ", options.hello->size(), " bytes (at most ", kMaxGrpcHelloBytes,
                      ") by method ", options.hello_method, ", which must have a path"));
   }
-  RouteGrpcLog();
+  StartGrpcLibrary();
   const std::string address = options.address;
   auto core = std::make_shared<GrpcClientCore>(std::move(options));
   // From here on its destruction closes the core.

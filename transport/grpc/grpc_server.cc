@@ -5,10 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server_builder.h>
 
-#include "transport/grpc/grpc_log.h"
+#include "transport/grpc/grpc_library.h"
 #include "transport/grpc/grpc_server_call.h"
 
 namespace reprise::transport {
@@ -87,8 +86,6 @@ absl::Status GrpcServerCore::Listen() {
                                                    "\" with ", options_.threads,
                                                    " threads; give host:port and at least one"));
   }
-  RouteGrpcLog();
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
@@ -172,6 +169,7 @@ void GrpcServerCore::LoseSession(const std::shared_ptr<GrpcSession>& session) {
 }
 
 std::optional<MethodId> GrpcServerCore::FindMethod(const std::string& path) const {
+  if (path == "/grpc.health.v1.Health/Check") return kHealthCheck;
   const auto found = methods_.find(path);
   if (found == methods_.end()) return std::nullopt;
   return found->second;
@@ -200,6 +198,7 @@ void GrpcServerCore::OnSweep(bool ok) {
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Create(GrpcServerOptions options,
                                                                Service& service) {
+  StartGrpcLibrary();
   auto core = std::make_unique<GrpcServerCore>(std::move(options), service);
   REPRISE_RETURN_IF_ERROR(core->Listen());
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(core)));

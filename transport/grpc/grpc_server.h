@@ -4,7 +4,7 @@
 // it was given. A client says who it is with the metadata "reprise-hello-bin" on each call; the
 // service's Hello runs once for each (connection, hello) and its session is kept until the
 // connection's holding call ends (our own channels make one) or until it was not used for
-// `session_idle`. The standard health service (grpc.health.v1) answers SERVING.
+// `session_idle`. The standard health check (grpc.health.v1) is answered with SERVING.
 #pragma once
 
 #include <chrono>

@@ -158,6 +158,10 @@ void GrpcServerCall::HandleRequest(IncomingPart incoming) {
       hello.emplace(found->second.data(), found->second.size());
     }
   }
+  if (method == kHealthCheck) {
+    Send(Part{"\x08\x01", SharedBytes()});  // HealthCheckResponse with status = SERVING
+    return Complete(absl::OkStatus());
+  }
   if (method == core_.options().hello_method) return AnswerHello(incoming.CopyMessage());
   if (hello.has_value()) {
     if (absl::Status status = FindSession(*hello); !status.ok()) return Complete(std::move(status));

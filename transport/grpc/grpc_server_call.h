@@ -24,6 +24,10 @@ namespace reprise::transport {
 
 class GrpcServerCall;
 
+// The standard health check, which the carrier answers itself. Above any method's number: those
+// index a vector.
+inline constexpr MethodId kHealthCheck = 0xffff;
+
 // Counts the received bulk that handlers hold, and makes reading wait while it is too much.
 // Thread-safe.
 class ReceiveBudget : public std::enable_shared_from_this<ReceiveBudget> {

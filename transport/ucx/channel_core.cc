@@ -8,7 +8,6 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "transport/part_limits.h"
-#include "transport/ucx/registration.h"
 
 namespace reprise::transport {
 namespace {
@@ -35,29 +34,27 @@ void ClientCall::Cancel() {
 
 // ---- life ----
 
-ChannelCore::ChannelCore(const UcxConnectOptions& options, const SocketAddress& address,
-                         Deadline deadline)
-    : peer_(address.ToString()),
+ChannelCore::ChannelCore(IoLoop& loop, CarrierMemory memory, const UcxConnectOptions& options,
+                         const SocketAddress& address, Deadline deadline)
+    : memory_(std::move(memory)),
+      peer_(address.ToString()),
       address_(address),
       hello_(options.hello),
       hello_deadline_(deadline),
-      clock_(*options.clock) {}
+      clock_(*options.clock),
+      loop_(&loop),
+      wire_(loop.wire()) {}
 
-ChannelCore::~ChannelCore() = default;
-
-absl::StatusOr<std::shared_ptr<ChannelCore>> ChannelCore::Create(const UcxConnectOptions& options,
+absl::StatusOr<std::shared_ptr<ChannelCore>> ChannelCore::Create(IoLoop& loop,
+                                                                 const UcxConnectOptions& options,
                                                                  const SocketAddress& address,
                                                                  Deadline deadline) {
-  std::shared_ptr<ChannelCore> core(new ChannelCore(options, address, deadline));
-  REPRISE_ASSIGN_OR_RETURN(core->context_, UcxContext::Shared());
-  REPRISE_ASSIGN_OR_RETURN(core->slots_, SlotPool::Create(core->context_, options.receive_bytes));
-  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<UcxWorker> worker, UcxWorker::Create(core->context_));
-  core->loop_ = std::make_unique<IoLoop>(std::move(worker), *options.clock);
-  REPRISE_ASSIGN_OR_RETURN(core->wire_, Wire::Create(core->loop_->worker(), core->slots_,
-                                                     *core->memory_, core->counters_));
-  core->slots_->Attach(core->loop_.get(), core);
-  core->free_bytes_ = core->slots_->free_bytes();
-  core->loop_->Start(*core, "reprise-ucx");
+  REPRISE_ASSIGN_OR_RETURN(CarrierMemory memory,
+                           CarrierMemory::Create(loop.context(), options.receive_bytes));
+  std::shared_ptr<ChannelCore> core(
+      new ChannelCore(loop, std::move(memory), options, address, deadline));
+  core->memory_.slots->Attach(&loop, core);
+  loop.Attach(core);
   return core;
 }
 
@@ -68,20 +65,19 @@ absl::StatusOr<std::string> ChannelCore::WaitForHello() {
 }
 
 void ChannelCore::Close() {
-  {
-    MutexLock lock(mutex_);
-    closing_ = true;
-  }
+  closing_ = true;
+  memory_.slots->Detach();
+  MutexLock lock(mutex_);
   loop_->Schedule(shared_from_this());
-  loop_->Join();
-  slots_->Detach();
+  loop_ = nullptr;
+  while (!detached_) changed_.wait(mutex_);
 }
 
-absl::StatusOr<std::unique_ptr<Registration>> ChannelCore::RegisterMemory(ByteSpan memory) {
-  return UcxRegistration::Create(context_, memory_, memory);
+void ChannelCore::OnDetached() {
+  MutexLock lock(mutex_);
+  detached_ = true;
+  changed_.notify_all();
 }
-
-UcxStatistics ChannelCore::statistics() const { return Snapshot(counters_, free_bytes_); }
 
 // ---- calls, from any thread ----
 
@@ -96,19 +92,16 @@ std::shared_ptr<Call> ChannelCore::Start(CallRequest request,
     call->observer_ = nullptr;
     return call;
   }
-  {
-    MutexLock lock(mutex_);
-    started_.push_back(call);
-  }
+  MutexLock lock(mutex_);
+  started_.push_back(call);
   loop_->Schedule(shared_from_this());
   return call;
 }
 
 void ChannelCore::Cancel(uint64_t call_id) {
-  {
-    MutexLock lock(mutex_);
-    cancelled_.push_back(call_id);
-  }
+  MutexLock lock(mutex_);
+  if (loop_ == nullptr) return;  // every call has ended
+  cancelled_.push_back(call_id);
   loop_->Schedule(shared_from_this());
 }
 
@@ -132,15 +125,23 @@ void ChannelCore::RunOnLoop() {
   GrantCredit();
 }
 
-std::optional<Duration> ChannelCore::Turn(TimePoint now) {
-  if (endpoint_ == nullptr) {
-    endpoint_ = std::make_unique<Endpoint>(*wire_, *this, /*id=*/0, peer_, slots_->total_bytes());
-    if (const absl::Status status = endpoint_->Connect(address_); !status.ok()) {
-      endpoint_->Fail(status);
-    } else {
-      endpoint_->Send(Frame{.kind = FrameKind::kHello}, hello_);
-    }
+std::optional<Duration> ChannelCore::Turn() {
+  if (endpoint_ == nullptr) Connect();
+  if (!lost_ && !endpoint_->failure().ok()) OnLost();
+  if (closing_) {
+    if (FinishClosing()) return std::nullopt;
+    return IoLoop::kBusySleep;
   }
+  const std::optional<TimePoint> next = deadlines_.next();
+  if (!hello_pending_ && !next.has_value()) return IoLoop::kIdleSleep;
+  const TimePoint now = clock_.Now();
+  EndDue(now);
+  Duration sleep = hello_pending_ || !calls_.empty() ? IoLoop::kBusySleep : IoLoop::kIdleSleep;
+  if (next.has_value()) sleep = std::clamp<Duration>(*next - now, Duration::zero(), sleep);
+  return sleep;
+}
+
+void ChannelCore::EndDue(TimePoint now) {
   if (hello_pending_ && hello_deadline_.PassedAt(now)) {
     FinishHello(absl::DeadlineExceededError(
         absl::StrCat("no answer from ", peer_, " before the deadline")));
@@ -152,47 +153,46 @@ std::optional<Duration> ChannelCore::Turn(TimePoint now) {
     EndCall(call, absl::DeadlineExceededError(
                       absl::StrCat("the call to ", peer_, " did not end before its deadline")));
   }
-  if (!lost_ && !endpoint_->failure().ok()) {
-    lost_ = true;
-    lost_why_ = endpoint_->failure();
-    alive_ = false;
-    FinishHello(absl::UnavailableError(
-        absl::StrCat("cannot connect to ", peer_, ": ", lost_why_.message())));
-    EndAllCalls(absl::UnavailableError(
-        absl::StrCat("the connection to ", peer_, " is lost: ", lost_why_.message())));
-    endpoint_->Close();
-  }
-  const bool closing = [this] {
-    MutexLock lock(mutex_);
-    return closing_;
-  }();
-  if (closing) {
-    const auto steady_now = std::chrono::steady_clock::now();
-    if (!close_by_.has_value()) {
-      alive_ = false;
-      close_by_ = steady_now + kCloseTimeout;
-      EndAllCalls(absl::CancelledError("the channel was closed"));
-      endpoint_->Close();
-    }
-    if (endpoint_->drained()) return std::nullopt;
-    if (steady_now >= *close_by_) {
-      LogWarning("UCX did not let go of a closed endpoint's buffers", {{"peer", peer_}});
-      return std::nullopt;
-    }
-  }
-  return MaySleep(now);
 }
 
-Duration ChannelCore::MaySleep(TimePoint now) const {
-  const bool busy = hello_pending_ || !calls_.empty() || close_by_.has_value();
-  Duration sleep = busy ? IoLoop::kBusySleep : IoLoop::kIdleSleep;
-  if (const std::optional<TimePoint> next = deadlines_.next()) {
-    sleep = std::min<Duration>(sleep, std::max<Duration>(*next - now, Duration::zero()));
+void ChannelCore::OnLost() {
+  lost_ = true;
+  lost_why_ = endpoint_->failure();
+  alive_ = false;
+  FinishHello(
+      absl::UnavailableError(absl::StrCat("cannot connect to ", peer_, ": ", lost_why_.message())));
+  EndAllCalls(absl::UnavailableError(
+      absl::StrCat("the connection to ", peer_, " is lost: ", lost_why_.message())));
+  endpoint_->Close();
+}
+
+bool ChannelCore::FinishClosing() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!close_by_.has_value()) {
+    close_by_ = now + kCloseTimeout;
+    alive_ = false;
+    EndAllCalls(absl::CancelledError("the channel was closed"));
+    endpoint_->Close();
   }
-  return sleep;
+  if (endpoint_->drained()) return true;
+  if (now < *close_by_) return false;
+  LogWarning("UCX did not let go of a closed endpoint's buffers", {{"peer", peer_}});
+  OnDetached();
+  close_by_ = std::chrono::steady_clock::time_point::max();
+  return false;
 }
 
 // ---- hello ----
+
+void ChannelCore::Connect() {
+  endpoint_ = std::make_unique<Endpoint>(wire_, memory_, *this, /*id=*/0, peer_,
+                                         memory_.slots->total_bytes());
+  if (const absl::Status status = endpoint_->Connect(address_); !status.ok()) {
+    endpoint_->Fail(status);
+    return;
+  }
+  endpoint_->Send(Frame{.kind = FrameKind::kHello}, hello_);
+}
 
 void ChannelCore::FinishHello(absl::StatusOr<std::string> result) {
   if (!hello_pending_) return;
@@ -219,7 +219,7 @@ void ChannelCore::Admit(std::shared_ptr<ClientCall> call) {
   if (lost_) {
     refusal = absl::UnavailableError(
         absl::StrCat("the connection to ", peer_, " was lost before: ", lost_why_.message()));
-  } else if (close_by_.has_value()) {
+  } else if (closing_) {
     refusal = absl::CancelledError("the channel was closed");
   } else if (waiting_.size() >= kMaxWaitingCalls) {
     refusal = absl::ResourceExhaustedError(
@@ -278,8 +278,8 @@ void ChannelCore::EndAllCalls(const absl::Status& status) {
 }
 
 void ChannelCore::GrantCredit() {
-  slots_->Reclaim(released_);
-  free_bytes_ = slots_->free_bytes();
+  memory_.slots->Reclaim(released_);
+  memory_.counters->free_receive_bytes = memory_.slots->free_bytes();
   if (released_.empty()) return;
   for (const SlotPool::Released& released : released_) {
     endpoint_->OnSlotReleased(released.bytes);
@@ -303,7 +303,7 @@ std::shared_ptr<ClientCall> ChannelCore::FindCall(const Frame& frame) {
   if (found != calls_.end() && found->second->sent_) return found->second;
   // What was asked for may arrive after its call has ended; what never was is the peer's mistake.
   const bool asked = frame.call_id > 0 && frame.call_id < next_call_id_;
-  if (!asked || found != calls_.end()) ++counters_.unknown_calls;
+  if (!asked || found != calls_.end()) ++memory_.counters->unknown_calls;
   return nullptr;
 }
 

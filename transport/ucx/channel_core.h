@@ -1,4 +1,4 @@
-// The client's side of one connection: its calls, on a loop of its own.
+// The client's side of one connection: its calls.
 #pragma once
 
 #include <atomic>
@@ -30,7 +30,8 @@ namespace reprise::transport {
 inline constexpr size_t kMaxOpenCalls = 64;
 // Calls that may wait for their turn; more end with RESOURCE_EXHAUSTED.
 inline constexpr size_t kMaxWaitingCalls = 1 << 16;
-// How long closing waits for UCX to let go of buffers before it takes the worker down under it.
+// How long closing waits for UCX to let go of buffers. What it has not let go of by then stays
+// allocated until it does.
 inline constexpr std::chrono::seconds kCloseTimeout{5};
 
 class ChannelCore;
@@ -65,11 +66,12 @@ class ChannelCore final : public LoopHandler,
                           public Endpoint::Owner,
                           public std::enable_shared_from_this<ChannelCore> {
  public:
-  // Starts connecting to `address`; WaitForHello tells how that ended.
-  static absl::StatusOr<std::shared_ptr<ChannelCore>> Create(const UcxConnectOptions& options,
+  // Starts connecting to `address`; WaitForHello tells how that ended. `loop` must stay until Close
+  // has returned.
+  static absl::StatusOr<std::shared_ptr<ChannelCore>> Create(IoLoop& loop,
+                                                             const UcxConnectOptions& options,
                                                              const SocketAddress& address,
                                                              Deadline deadline);
-  ~ChannelCore() override;
 
   // Blocks until the server answered hello or the deadline of Create has passed.
   absl::StatusOr<std::string> WaitForHello() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -81,11 +83,11 @@ class ChannelCore final : public LoopHandler,
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Cancel(uint64_t call_id) ABSL_LOCKS_EXCLUDED(mutex_);
   bool alive() const { return alive_; }
-  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory);
-  UcxStatistics statistics() const;
+  const CarrierMemory& memory() const { return memory_; }
 
   // On the loop's thread.
-  std::optional<Duration> Turn(TimePoint now) override ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<Duration> Turn() override;
+  void OnDetached() override ABSL_LOCKS_EXCLUDED(mutex_);
   void RunOnLoop() override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) override;
   bool AdmitBulk(Endpoint& endpoint, const Frame& frame) override;
@@ -94,8 +96,10 @@ class ChannelCore final : public LoopHandler,
   void OnFailed(Endpoint&) override {}  // Turn looks
 
  private:
-  ChannelCore(const UcxConnectOptions& options, const SocketAddress& address, Deadline deadline);
+  ChannelCore(IoLoop& loop, CarrierMemory memory, const UcxConnectOptions& options,
+              const SocketAddress& address, Deadline deadline);
 
+  void Connect();
   void FinishHello(absl::StatusOr<std::string> result) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnHelloReply(const Frame& frame, ByteSpan message);
   void OnPart(ClientCall& call, const Frame& frame, ByteSpan message);
@@ -107,9 +111,13 @@ class ChannelCore final : public LoopHandler,
   void SendWaiting();
   void EndCall(const std::shared_ptr<ClientCall>& call, const absl::Status& status);
   void EndAllCalls(const absl::Status& status);
+  void EndDue(TimePoint now);
+  void OnLost();
   void GrantCredit();
-  Duration MaySleep(TimePoint now) const;
+  // A step of closing. True when nothing is left.
+  bool FinishClosing();
 
+  CarrierMemory memory_;
   const std::string peer_;
   const SocketAddress address_;
   const std::string hello_;
@@ -117,25 +125,24 @@ class ChannelCore final : public LoopHandler,
   const Clock& clock_;
 
   std::atomic<bool> alive_{true};
+  std::atomic<bool> closing_{false};
   std::atomic<uint64_t> next_call_id_{1};
-  std::atomic<uint64_t> free_bytes_{0};
-  UcxCounters counters_;
-  std::shared_ptr<UcxContext> context_;
-  const std::shared_ptr<MemoryTable> memory_ = std::make_shared<MemoryTable>();
-  std::shared_ptr<SlotPool> slots_;
 
   Mutex mutex_;
   CondVar changed_;
+  IoLoop* loop_ ABSL_GUARDED_BY(mutex_);  // null once closed
+  bool detached_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::StatusOr<std::string>> hello_result_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<ClientCall>> started_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
-  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
 
   // The loop's thread only.
+  Wire& wire_;
+  std::unique_ptr<Endpoint> endpoint_;
   bool hello_pending_ = true;
   bool lost_ = false;
-  size_t open_calls_ = 0;
   absl::Status lost_why_;
+  size_t open_calls_ = 0;
   absl::flat_hash_map<uint64_t, std::shared_ptr<ClientCall>> calls_;
   RingQueue<std::shared_ptr<ClientCall>> waiting_;
   DeadlineHeap<uint64_t> deadlines_;
@@ -144,11 +151,6 @@ class ChannelCore final : public LoopHandler,
   std::vector<SlotPool::Released> released_;
   std::vector<std::shared_ptr<ClientCall>> to_credit_;
   std::optional<std::chrono::steady_clock::time_point> close_by_;
-
-  std::unique_ptr<Wire> wire_;
-  std::unique_ptr<Endpoint> endpoint_;
-  // Last, so that the worker goes first: callbacks of UCX's use what stands above.
-  std::unique_ptr<IoLoop> loop_;
 };
 
 }  // namespace reprise::transport

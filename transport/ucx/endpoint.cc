@@ -10,8 +10,10 @@
 
 namespace reprise::transport {
 
-Endpoint::Endpoint(Wire& wire, Owner& owner, uint64_t id, std::string peer, size_t slot_bytes_limit)
+Endpoint::Endpoint(Wire& wire, CarrierMemory& memory, Owner& owner, uint64_t id, std::string peer,
+                   size_t slot_bytes_limit)
     : wire_(wire),
+      memory_(memory),
       owner_(owner),
       id_(id),
       peer_(std::move(peer)),
@@ -29,7 +31,7 @@ absl::Status Endpoint::Create(ucp_ep_params_t& params) {
   params.err_handler.cb = OnError;
   params.err_handler.arg = this;
   params.user_data = this;
-  const ucs_status_t status = ucp_ep_create(wire_.worker(), &params, &handle_);
+  const ucs_status_t status = ucp_ep_create(wire_.worker().get(), &params, &handle_);
   if (status != UCS_OK) {
     handle_ = nullptr;
     closed_ = true;
@@ -81,7 +83,7 @@ void Endpoint::Send(Frame frame, std::string message, SharedBytes bulk,
     std::memcpy(op->header.data() + header.size(), op->message.data(), op->message.size());
     op->header_bytes += op->message.size();
     data = op->bulk.bytes();
-    op->memory = wire_.memory().Find(data);
+    op->memory = memory_.registered->Find(data);
     if (op->memory != nullptr) {
       param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
       param.memh = op->memory->get();
@@ -145,7 +147,7 @@ ucs_status_t Endpoint::OnBulkAnnounced(const Frame& frame, ByteSpan message, voi
   std::string message_copy(AsText(message));
   Slot* slot = parked_.empty() ? TakeSlot(frame, std::move(message_copy)) : nullptr;
   if (slot == nullptr) {
-    ++wire_.counters().parked_parts;
+    ++memory_.counters->parked_parts;
     Parked& parked = parked_.emplace_back();
     parked.frame = frame;
     parked.message = std::string(AsText(message));
@@ -168,7 +170,7 @@ ucs_status_t Endpoint::OnBulkAnnounced(const Frame& frame, ByteSpan message, voi
 
 Slot* Endpoint::TakeSlot(const Frame& frame, std::string message) {
   if (frame.bulk_bytes > slot_bytes_limit_ - slot_bytes_) return nullptr;
-  Slot* slot = wire_.slots().TryTake(frame.bulk_bytes);
+  Slot* slot = memory_.slots->TryTake(frame.bulk_bytes);
   if (slot == nullptr) return nullptr;
   slot->endpoint = this;
   slot->frame = frame;
@@ -186,9 +188,9 @@ void Endpoint::StartRendezvous(Slot* slot, void* descriptor) {
   param.cb.recv_am = OnReceived;
   param.user_data = slot;
   param.memory_type = UCS_MEMORY_TYPE_HOST;
-  param.memh = wire_.slots().memory().get();
+  param.memh = memory_.slots->memory().get();
   const ucs_status_ptr_t request = ucp_am_recv_data_nbx(
-      wire_.worker(), descriptor, slot->bytes.data(), slot->bytes.size(), &param);
+      wire_.worker().get(), descriptor, slot->bytes.data(), slot->bytes.size(), &param);
   // A request may have completed inside the call already, and been freed by OnReceived.
   if (UCS_PTR_IS_ERR(request)) FinishReceive(slot, UCS_PTR_STATUS(request));
 }
@@ -204,12 +206,13 @@ void Endpoint::FinishReceive(Slot* slot, ucs_status_t status) {
   if (status != UCS_OK || closed_ || !failure_.ok()) {
     if (status != UCS_OK) Fail(StatusFromUcs(status, absl::StrCat("receive bulk from ", peer_)));
     slot_bytes_ -= slot->bytes.size();
-    wire_.slots().GiveBack(slot);
+    memory_.slots->GiveBack(slot);
     return;
   }
   const Frame frame = slot->frame;
   std::string message = std::move(slot->message);
-  owner_.OnBulk(*this, frame, std::move(message), wire_.slots().HandOver(slot, id_, frame.call_id));
+  owner_.OnBulk(*this, frame, std::move(message),
+                memory_.slots->HandOver(slot, id_, frame.call_id));
 }
 
 void Endpoint::StartParked() {
@@ -230,7 +233,7 @@ void Endpoint::StartParked() {
 void Endpoint::DropParked(uint64_t call_id) {
   std::erase_if(parked_, [&](const Parked& parked) {
     if (parked.frame.call_id != call_id) return false;
-    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker(), parked.rendezvous);
+    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker().get(), parked.rendezvous);
     return true;
   });
 }
@@ -250,7 +253,7 @@ void Endpoint::Fail(absl::Status why) {
 
 void Endpoint::FailForViolation(const absl::Status& why) {
   if (!failure_.ok()) return;
-  ++wire_.counters().protocol_violations;
+  ++memory_.counters->protocol_violations;
   LogWarning("closing a data endpoint for a protocol violation",
              {{"peer", peer_}, {"reason", std::string(why.message())}});
   Fail(absl::UnavailableError(
@@ -262,7 +265,7 @@ void Endpoint::Close() {
   closed_ = true;
   Fail(absl::CancelledError("closed"));
   for (const Parked& parked : parked_) {
-    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker(), parked.rendezvous);
+    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker().get(), parked.rendezvous);
   }
   parked_.clear();
   if (handle_ == nullptr) return;

@@ -17,6 +17,7 @@
 #include "common/bytes.h"
 #include "common/limits.h"
 #include "common/status.h"
+#include "transport/ucx/carrier_memory.h"
 #include "transport/ucx/frame.h"
 #include "transport/ucx/socket_address.h"
 #include "transport/ucx/wire.h"
@@ -43,9 +44,10 @@ class Endpoint {
     virtual void OnFailed(Endpoint& endpoint) = 0;
   };
 
-  // `id` names the endpoint among the wire's; `peer` names the other side in errors; at most
-  // `slot_bytes_limit` of the wire's slots are used at once.
-  Endpoint(Wire& wire, Owner& owner, uint64_t id, std::string peer, size_t slot_bytes_limit);
+  // `id` names the endpoint among its owner's; `peer` names the other side in errors; at most
+  // `slot_bytes_limit` of `memory`'s slots are used at once.
+  Endpoint(Wire& wire, CarrierMemory& memory, Owner& owner, uint64_t id, std::string peer,
+           size_t slot_bytes_limit);
   // Only before Connect or Accept succeeded, when drained(), or when the worker is gone.
   ~Endpoint();
   Endpoint(const Endpoint&) = delete;
@@ -106,6 +108,7 @@ class Endpoint {
   static void OnClosed(void* request, ucs_status_t status, void* endpoint);
 
   Wire& wire_;
+  CarrierMemory& memory_;
   Owner& owner_;
   const uint64_t id_;
   const std::string peer_;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace reprise::transport {
 namespace {
@@ -13,43 +14,63 @@ constexpr int kProgressBurst = 16;
 
 }  // namespace
 
-IoLoop::IoLoop(std::unique_ptr<UcxWorker> worker, const Clock& clock)
-    : worker_(std::move(worker)), clock_(clock) {}
-
-IoLoop::~IoLoop() { Join(); }
-
-void IoLoop::Start(LoopHandler& handler, const std::string& name) {
-  thread_ = std::thread([this, &handler, name] {
-    pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-    Run(handler);
-    MutexLock lock(mutex_);
-    ended_ = true;
-    tasks_.clear();
-  });
+absl::StatusOr<std::shared_ptr<IoLoop>> IoLoop::Shared() {
+  static Mutex mutex;
+  static std::weak_ptr<IoLoop> living;
+  MutexLock lock(mutex);
+  if (std::shared_ptr<IoLoop> loop = living.lock()) return loop;
+  REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<UcxContext> context, UcxContext::Shared());
+  std::shared_ptr<IoLoop> loop(new IoLoop(std::move(context)));
+  REPRISE_ASSIGN_OR_RETURN(loop->wire_, Wire::Create(loop->context_));
+  loop->thread_ = std::thread([self = loop.get()] { self->Run(); });
+  pthread_setname_np(loop->thread_.native_handle(), "reprise-ucx");
+  living = loop;
+  return loop;
 }
 
-void IoLoop::Join() {
-  if (thread_.joinable()) thread_.join();
+IoLoop::~IoLoop() {
+  stopping_ = true;
+  if (thread_.joinable()) {
+    wire_->worker().Signal();
+    thread_.join();
+  }
+  // The worker goes first: what UCX may still use belongs to handlers that it did not let go.
+  wire_ = nullptr;
+}
+
+void IoLoop::Attach(std::shared_ptr<LoopHandler> handler) {
+  {
+    MutexLock lock(mutex_);
+    attaching_.push_back(std::move(handler));
+  }
+  Wake();
 }
 
 void IoLoop::Schedule(std::shared_ptr<LoopTask> task) {
   if (task->scheduled_.exchange(true)) return;
   {
     MutexLock lock(mutex_);
-    if (ended_) return;
     tasks_.push_back(std::move(task));
   }
-  // Sleep() sets sleeping_ before it looks at tasks_: either it sees the task, or we see it asleep.
-  if (sleeping_.load()) worker_->Signal();
+  Wake();
+}
+
+void IoLoop::Wake() {
+  // Sleep sets sleeping_ before it looks at the queues: either it sees what was queued, or we see
+  // it asleep.
+  if (sleeping_.load()) wire_->worker().Signal();
 }
 
 bool IoLoop::RunTasks() {
   {
     MutexLock lock(mutex_);
+    for (std::shared_ptr<LoopHandler>& handler : attaching_)
+      handlers_.push_back(std::move(handler));
+    attaching_.clear();
     if (tasks_.empty()) return false;
     running_.swap(tasks_);
   }
-  for (std::shared_ptr<LoopTask>& task : running_) {
+  for (const std::shared_ptr<LoopTask>& task : running_) {
     task->scheduled_.store(false);
     task->RunOnLoop();
   }
@@ -57,29 +78,44 @@ bool IoLoop::RunTasks() {
   return true;
 }
 
+Duration IoLoop::GiveTurns() {
+  Duration may_sleep = kIdleSleep;
+  for (size_t i = 0; i < handlers_.size();) {
+    const std::optional<Duration> handler_may_sleep = handlers_[i]->Turn();
+    if (handler_may_sleep.has_value()) {
+      may_sleep = std::min(may_sleep, *handler_may_sleep);
+      ++i;
+      continue;
+    }
+    const std::shared_ptr<LoopHandler> ended = std::move(handlers_[i]);
+    handlers_.erase(handlers_.begin() + static_cast<std::ptrdiff_t>(i));
+    ended->OnDetached();
+  }
+  return may_sleep;
+}
+
 void IoLoop::Sleep(Duration at_most) {
   sleeping_.store(true);
   const bool may_sleep = [this] {
     MutexLock lock(mutex_);
-    return tasks_.empty();
+    return tasks_.empty() && attaching_.empty();
   }();
-  if (may_sleep) worker_->Wait(at_most);
+  if (may_sleep && !stopping_) wire_->worker().Wait(at_most);
   sleeping_.store(false);
 }
 
-void IoLoop::Run(LoopHandler& handler) {
+void IoLoop::Run() {
   using std::chrono::steady_clock;
   steady_clock::time_point last_work = steady_clock::now();
-  while (true) {
+  while (!stopping_) {
     bool worked = RunTasks();
-    for (int i = 0; i < kProgressBurst && worker_->Progress(); ++i) worked = true;
-    const std::optional<Duration> may_sleep = handler.Turn(clock_.Now());
-    if (!may_sleep.has_value()) return;
+    for (int i = 0; i < kProgressBurst && wire_->worker().Progress(); ++i) worked = true;
+    const Duration may_sleep = GiveTurns();
     const steady_clock::time_point now = steady_clock::now();
     if (worked) {
       last_work = now;
-    } else if (now - last_work >= kSpin && *may_sleep > Duration::zero()) {
-      Sleep(*may_sleep);
+    } else if (now - last_work >= kSpin && may_sleep > Duration::zero()) {
+      Sleep(may_sleep);
     }
   }
 }

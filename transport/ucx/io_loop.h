@@ -1,25 +1,32 @@
-// The thread that drives one UCX worker, and the only one that touches it.
+// The thread that drives UCX, and the only one that touches its worker.
 //
-// Other threads hand it work by scheduling a LoopTask. While there is traffic the loop polls; after
-// kSpin without any it sleeps on the worker's event descriptor, and wakes up by itself now and then
-// because UCX can miss an event.
+// One worker and one thread for all channels and servers of a process. More than one worker in a
+// process is not safe with UCX 1.13: an event that its background thread could not deliver is kept
+// by descriptor number, and aborts the process when another worker has opened that number meanwhile
+// (the assertion on handler->async in async.c). Connections of several workers that come and go
+// under load reach it within minutes.
+//
+// Other threads hand the loop work by scheduling a LoopTask. While there is traffic the loop polls;
+// after kSpin without any it sleeps on the worker's event descriptor, and wakes up by itself now
+// and then because UCX can miss an event.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
-#include <string>
 #include <thread>
 #include <vector>
 
 #include "common/clock.h"
 #include "common/mutex.h"
+#include "common/status.h"
 #include "transport/ucx/ucx_resources.h"
+#include "transport/ucx/wire.h"
 
 namespace reprise::transport {
 
-// Something with work for a loop's thread. Owned by shared_ptr.
+// Something with work for the loop's thread.
 class LoopTask {
  public:
   virtual ~LoopTask() = default;
@@ -31,13 +38,15 @@ class LoopTask {
   std::atomic<bool> scheduled_{false};
 };
 
-// Who the loop works for.
+// A channel or a server.
 class LoopHandler {
  public:
   virtual ~LoopHandler() = default;
   // Called on the loop's thread in every turn, outside UCX's callbacks. Returns for how long the
-  // loop may sleep if nothing happens; nullopt ends the loop.
-  virtual std::optional<Duration> Turn(TimePoint now) = 0;
+  // loop may sleep if nothing happens; nullopt ends the attachment.
+  virtual std::optional<Duration> Turn() = 0;
+  // Called on the loop's thread after the last Turn.
+  virtual void OnDetached() = 0;
 };
 
 class IoLoop {
@@ -48,41 +57,47 @@ class IoLoop {
   // How long the loop polls before it sleeps: about what waking up costs.
   static constexpr Duration kSpin = std::chrono::microseconds(50);
 
-  // `clock` is what Turn's moments come from.
-  IoLoop(std::unique_ptr<UcxWorker> worker, const Clock& clock);
-  // Joins; the handler must have ended the loop or be about to.
+  // The process's loop, or a new one when nobody holds it. INTERNAL when UCX cannot be set up.
+  static absl::StatusOr<std::shared_ptr<IoLoop>> Shared();
+  // Joins. Not on the loop's own thread.
   ~IoLoop();
   IoLoop(const IoLoop&) = delete;
   IoLoop& operator=(const IoLoop&) = delete;
 
-  // Starts the thread. `handler` must outlive it. `name` is what `top -H` shows, 15 bytes at most.
-  void Start(LoopHandler& handler, const std::string& name);
-  // Waits for the thread to end.
-  void Join();
+  // Gives `handler` its turns until it wants no more. Thread-safe.
+  void Attach(std::shared_ptr<LoopHandler> handler) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Runs `task` on the loop's thread soon; once, when scheduled again before it has run. Never
-  // blocks. Thread-safe, also on the loop's thread. A task scheduled after the loop has ended is
-  // dropped.
+  // blocks. Thread-safe, also on the loop's thread.
   void Schedule(std::shared_ptr<LoopTask> task) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Only for the loop's thread, or before Start and after Join.
-  UcxWorker& worker() { return *worker_; }
-  const Clock& clock() const { return clock_; }
+  const std::shared_ptr<UcxContext>& context() const { return context_; }
+  // Only for the loop's thread.
+  Wire& wire() { return *wire_; }
 
  private:
-  void Run(LoopHandler& handler);
-  bool RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Sleep(Duration at_most) ABSL_LOCKS_EXCLUDED(mutex_);
+  explicit IoLoop(std::shared_ptr<UcxContext> context) : context_(std::move(context)) {}
 
-  const std::unique_ptr<UcxWorker> worker_;
-  const Clock& clock_;
+  void Run();
+  bool RunTasks() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns how long the loop may sleep.
+  Duration GiveTurns();
+  void Sleep(Duration at_most) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Wake();
+
+  const std::shared_ptr<UcxContext> context_;
+  std::unique_ptr<Wire> wire_;
   std::thread thread_;
 
+  std::atomic<bool> stopping_{false};
   std::atomic<bool> sleeping_{false};
   Mutex mutex_;
   std::vector<std::shared_ptr<LoopTask>> tasks_ ABSL_GUARDED_BY(mutex_);
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
-  std::vector<std::shared_ptr<LoopTask>> running_;  // the loop's thread only
+  std::vector<std::shared_ptr<LoopHandler>> attaching_ ABSL_GUARDED_BY(mutex_);
+
+  // The loop's thread only.
+  std::vector<std::shared_ptr<LoopTask>> running_;
+  std::vector<std::shared_ptr<LoopHandler>> handlers_;
 };
 
 }  // namespace reprise::transport

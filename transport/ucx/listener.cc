@@ -12,6 +12,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(UcxWorker& worker,
   params.sockaddr.addrlen = address.size();
   params.conn_handler.cb = OnRequest;
   params.conn_handler.arg = listener.get();
+  const UcxLogSilence silence;
   ucs_status_t status = ucp_listener_create(worker.get(), &params, &listener->listener_);
   if (status != UCS_OK) {
     listener->listener_ = nullptr;

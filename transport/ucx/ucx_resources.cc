@@ -20,11 +20,14 @@
 namespace reprise::transport {
 namespace {
 
+thread_local int silences = 0;
+
 // UCX prints to standard output unless told otherwise, where commands write their data.
 ucs_log_func_rc_t LogFromUcx(const char*, unsigned, const char*, ucs_log_level_t level,
                              const ucs_log_component_config_t*, const char* format,
                              va_list arguments) {
   if (level > UCS_LOG_LEVEL_WARN) return UCS_LOG_FUNC_RC_CONTINUE;
+  if (silences > 0) return UCS_LOG_FUNC_RC_STOP;
   std::array<char, 512> text{};
   std::vsnprintf(text.data(), text.size(), format, arguments);
   if (level == UCS_LOG_LEVEL_WARN) {
@@ -83,6 +86,9 @@ absl::Status StatusFromUcs(ucs_status_t status, std::string_view action) {
       return absl::InternalError(text);
   }
 }
+
+UcxLogSilence::UcxLogSilence() { ++silences; }
+UcxLogSilence::~UcxLogSilence() { --silences; }
 
 absl::StatusOr<std::shared_ptr<UcxContext>> UcxContext::Shared() {
   static Mutex mutex;

@@ -20,6 +20,15 @@ namespace reprise::transport {
 // UNAVAILABLE, a deadline of UCX's own too; what cannot happen gives INTERNAL.
 absl::Status StatusFromUcs(ucs_status_t status, std::string_view action);
 
+// While one lives, what UCX logs on this thread is dropped: the caller reports the failure itself.
+class UcxLogSilence {
+ public:
+  UcxLogSilence();
+  ~UcxLogSilence();
+  UcxLogSilence(const UcxLogSilence&) = delete;
+  UcxLogSilence& operator=(const UcxLogSilence&) = delete;
+};
+
 // The process's connection to UCX. One lives at a time and is shared, because opening the devices
 // takes tens of milliseconds.
 class UcxContext {

@@ -28,7 +28,7 @@ std::vector<UcxSetting> UcxSettings() {
   };
   // Shared memory has no peer failure detection in this UCX and would never be chosen. Leaving it
   // out saves its segments and its polling.
-  if (!HasRdmaDevice()) settings.push_back({"TLS", "tcp,self"});
+  if (!HasRdmaDevice()) settings.push_back({"TLS", "tcp"});
   return settings;
 }
 

@@ -2,7 +2,9 @@
 //
 // On RDMA hardware bulk is written by the network card; elsewhere TCP carries it. Frames are
 // described in frame.h. The UCX settings are in ucx_settings.h; what the user sets in the
-// environment wins.
+// environment wins. One thread of a process drives all its channels and servers (io_loop.h): it
+// makes the calls to services and observers, and channels and servers must not be created or
+// destroyed on it.
 //
 // UCX itself trusts whoever can open a connection to its port: the checks of this carrier begin
 // with well-formed UCX traffic. The port belongs on a trusted network.
@@ -23,13 +25,14 @@
 namespace reprise::transport {
 
 class ChannelCore;
+class IoLoop;
 class ServerCore;
 
 // What happened since the carrier's start, for metrics.
 struct UcxStatistics {
   uint64_t protocol_violations = 0;  // endpoints closed for a malformed frame
   uint64_t unknown_calls = 0;        // replies to requests never made; ignored
-  uint64_t unknown_endpoints = 0;    // frames without a sender; ignored
+  uint64_t unknown_senders = 0;      // frames from nobody known, in the whole process; ignored
   uint64_t refused_requests = 0;     // over the window of open calls
   uint64_t refused_endpoints = 0;    // over the limit of endpoints
   uint64_t parked_parts = 0;         // bulk that had to wait for a receive slot
@@ -41,11 +44,9 @@ struct UcxServerOptions {
   std::string listen;
   // Must outlive the server.
   Service* service = nullptr;
-  // Registered memory for requests' bulk, for each I/O thread: a multiple of kMaxPartBytes, at
-  // least two of them. One session uses at most half of it.
+  // Registered memory for requests' bulk: a multiple of kMaxPartBytes, at least two of them. One
+  // session uses at most half of it.
   size_t receive_bytes = 64 * kMiB;
-  // Threads that move bytes, each with a UCX worker; a session stays on one.
-  size_t io_threads = 1;
   // Must outlive the server.
   const Clock* clock = &Clock::Steady();
 };
@@ -70,14 +71,17 @@ class UcxServer final : public Server {
   UcxStatistics statistics() const;
 
  private:
-  explicit UcxServer(std::unique_ptr<ServerCore> core);
+  UcxServer(std::shared_ptr<IoLoop> loop, std::shared_ptr<ServerCore> core, std::string address);
 
-  const std::unique_ptr<ServerCore> core_;
+  const std::shared_ptr<IoLoop> loop_;
+  const std::shared_ptr<ServerCore> core_;
+  const std::string address_;
 };
 
 class UcxChannel final : public Channel {
  public:
-  explicit UcxChannel(std::shared_ptr<ChannelCore> core);
+  // Made by ConnectUcx.
+  UcxChannel(std::shared_ptr<IoLoop> loop, std::shared_ptr<ChannelCore> core);
   ~UcxChannel() override;
   UcxChannel(const UcxChannel&) = delete;
   UcxChannel& operator=(const UcxChannel&) = delete;
@@ -92,6 +96,7 @@ class UcxChannel final : public Channel {
   UcxStatistics statistics() const;
 
  private:
+  const std::shared_ptr<IoLoop> loop_;
   const std::shared_ptr<ChannelCore> core_;
 };
 

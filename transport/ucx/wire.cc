@@ -1,38 +1,18 @@
 #include "transport/ucx/wire.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 
 #include "transport/ucx/endpoint.h"
 
 namespace reprise::transport {
 
-void MemoryTable::Add(std::shared_ptr<const UcxMemory> memory) {
-  MutexLock lock(mutex_);
-  memory_.push_back(std::move(memory));
-}
-
-void MemoryTable::Remove(const UcxMemory* memory) {
-  MutexLock lock(mutex_);
-  std::erase_if(memory_, [&](const auto& known) { return known.get() == memory; });
-}
-
-std::shared_ptr<const UcxMemory> MemoryTable::Find(ByteSpan bytes) const {
-  MutexLock lock(mutex_);
-  for (const std::shared_ptr<const UcxMemory>& memory : memory_) {
-    if (memory->Contains(bytes)) return memory;
-  }
-  return nullptr;
-}
-
-absl::StatusOr<std::unique_ptr<Wire>> Wire::Create(UcxWorker& worker,
-                                                   std::shared_ptr<SlotPool> slots,
-                                                   const MemoryTable& memory,
-                                                   UcxCounters& counters) {
+absl::StatusOr<std::unique_ptr<Wire>> Wire::Create(std::shared_ptr<UcxContext> context) {
+  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<UcxWorker> worker,
+                           UcxWorker::Create(std::move(context)));
+  const ucp_worker_h handle = worker->get();
   ucp_worker_attr_t attributes{};
   attributes.field_mask = UCP_WORKER_ATTR_FIELD_MAX_AM_HEADER;
-  if (const ucs_status_t status = ucp_worker_query(worker.get(), &attributes); status != UCS_OK) {
+  if (const ucs_status_t status = ucp_worker_query(handle, &attributes); status != UCS_OK) {
     return StatusFromUcs(status, "query a UCX worker");
   }
   if (attributes.max_am_header < sizeof(SendOp::header)) {
@@ -40,25 +20,30 @@ absl::StatusOr<std::unique_ptr<Wire>> Wire::Create(UcxWorker& worker,
         absl::StrCat("UCX carries active message headers of ", attributes.max_am_header,
                      " bytes with these settings; Reprise needs ", sizeof(SendOp::header)));
   }
-  std::unique_ptr<Wire> wire(new Wire(worker, std::move(slots), memory, counters));
+  std::unique_ptr<Wire> wire(new Wire(std::move(worker)));
   ucp_am_handler_param_t handler{};
   handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
                        UCP_AM_HANDLER_PARAM_FIELD_ARG;
   handler.id = kFrameAmId;
   handler.cb = OnActiveMessage;
   handler.arg = wire.get();
-  if (const ucs_status_t status = ucp_worker_set_am_recv_handler(worker.get(), &handler);
+  if (const ucs_status_t status = ucp_worker_set_am_recv_handler(handle, &handler);
       status != UCS_OK) {
     return StatusFromUcs(status, "set the active message handler");
   }
   return wire;
 }
 
+Wire::~Wire() {
+  // Callbacks of UCX's use the rest of the wire.
+  worker_ = nullptr;
+}
+
 SendOp* Wire::TakeSendOp() {
   if (free_send_ops_.empty()) {
     send_ops_.push_back(std::make_unique<SendOp>());
     // Giving one back must not allocate.
-    free_send_ops_.reserve(send_ops_.size());
+    free_send_ops_.reserve(send_ops_.capacity());
     return send_ops_.back().get();
   }
   SendOp* op = free_send_ops_.back();
@@ -84,7 +69,7 @@ ucs_status_t Wire::OnActiveMessage(void* wire, const void* header, size_t header
     if (found != self.endpoints_.end()) endpoint = found->second;
   }
   if (endpoint == nullptr) {
-    ++self.counters_.unknown_endpoints;
+    ++self.unknown_senders_;
     return UCS_OK;
   }
   const bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;

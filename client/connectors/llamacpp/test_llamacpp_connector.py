@@ -6,12 +6,20 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
 import reprise
-from reprise_llamacpp import Connector, KvShape, ModelFacts, RopeFacts, SequenceState, namespace_of
+from reprise_llamacpp import (
+    Connector,
+    Engine,
+    KvShape,
+    ModelFacts,
+    RopeFacts,
+    SequenceState,
+    namespace_of,
+)
 from reprise_llamacpp import connector as connector_module
 from reprise_llamacpp.connector import Views
 
@@ -131,8 +139,12 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
     return fail
 
 
+def make_connector(engine: FakeEngine, connect: Callable[..., Any], **options: float) -> Connector:
+    return Connector(cast(Engine, engine), connect, namespace_of(FACTS), **options)
+
+
 def connector_of(engine: FakeEngine, client: FakeClient) -> Connector:
-    return Connector(engine, lambda timeout_s: client, namespace_of(FACTS))  # type: ignore[arg-type]
+    return make_connector(engine, lambda timeout_s: client)
 
 
 @pytest.fixture
@@ -194,6 +206,7 @@ def test_of_a_load_that_broke_the_complete_chunks_are_used_and_nothing_else(
         ("lookup", ConnectionError("connection refused"), "store unreachable (connection refused)"),
         ("lookup", TimeoutError("2 s passed"), "not loaded in time (2 s passed)"),
         ("load", ConnectionError("gone"), "store unreachable (gone)"),
+        ("lookup", reprise.ResourceExhaustedError("RESOURCE_EXHAUSTED", "busy"), "refused (busy)"),
         ("load", MemoryError("no room\nfor it"), "MemoryError (no room for it)"),
         ("load", ValueError("shapes differ"), "ValueError (shapes differ)"),
     ],
@@ -251,7 +264,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again_by_the_next_prompt(
             raise ConnectionError("connection refused")
         return FakeClient()
 
-    connector = Connector(engine, connect, namespace_of(FACTS), load_timeout_s=3)  # type: ignore[arg-type]
+    connector = make_connector(engine, connect, load_timeout_s=3)
     assert connector.open() == "store unreachable (connection refused)"
     assert connector.prefill(PROMPT).carrier == ""
     assert connector.prefill(PROMPT).loaded_chunks == 4
@@ -286,11 +299,7 @@ def test_the_load_timeout_covers_lookup_and_load_together(
 
 
 def test_a_prompt_without_a_whole_chunk_to_load_leaves_the_store_alone(engine: FakeEngine) -> None:
-    connector = Connector(
-        engine,
-        raising(AssertionError("asked for a connection")),
-        namespace_of(FACTS),
-    )
+    connector = make_connector(engine, raising(AssertionError("asked for a connection")))
     prefill = connector.prefill(PROMPT[:CHUNK])
     assert (prefill.loaded_chunks, prefill.shortfall) == (0, "")
     assert engine.batches == [(0, CHUNK)]

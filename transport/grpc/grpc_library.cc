@@ -1,19 +1,21 @@
-#include "transport/grpc/grpc_log.h"
+#include "transport/grpc/grpc_library.h"
 
+#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 
 #include "common/log.h"
 
 namespace reprise::transport {
 
-void RouteGrpcLog() {
-  static const bool routed = [] {
+void StartGrpcLibrary() {
+  static const bool started = [] {
     gpr_set_log_function([](gpr_log_func_args* line) {
       LogDebug("grpc", {{"message", line->message}, {"file", line->file}, {"line", line->line}});
     });
+    grpc_init();
     return true;
   }();
-  static_cast<void>(routed);
+  static_cast<void>(started);
 }
 
 }  // namespace reprise::transport

@@ -1,9 +1,9 @@
 """Client of Reprise, a disaggregated KV-cache store for LLM serving.
 
-    with reprise.connect("127.0.0.1:7070") as client:
-        keys = reprise.PrefixKeys(namespace, tokens)
-        hit = client.lookup(keys)
-        loaded = client.load(keys, 0, hit.chunks, (k, v), expected=hit)
+with reprise.connect("127.0.0.1:7070") as client:
+    keys = reprise.PrefixKeys(namespace, tokens)
+    hit = client.lookup(keys)
+    loaded = client.load(keys, 0, hit.chunks, (k, v), expected=hit)
 """
 
 from reprise._reprise import (

@@ -256,10 +256,18 @@ void BindResults(nb::module_& module) {
           },
           "The verified container; None after a miss.")
       .def_ro("level", &ObjectBytes::level);
-  BindPending<LookupResult>(module, "PendingLookup");
-  BindPending<PublishResult>(module, "PendingPublish");
-  BindPending<LoadResult>(module, "PendingLoad");
-  BindPending<ObjectBytes>(module, "PendingPiece");
+  BindPending<LookupResult>(
+      module, "PendingLookup",
+      "def __await__(self) -> collections.abc.Generator[typing.Any, None, LookupResult]");
+  BindPending<PublishResult>(
+      module, "PendingPublish",
+      "def __await__(self) -> collections.abc.Generator[typing.Any, None, PublishResult]");
+  BindPending<LoadResult>(
+      module, "PendingLoad",
+      "def __await__(self) -> collections.abc.Generator[typing.Any, None, LoadResult]");
+  BindPending<ObjectBytes>(
+      module, "PendingPiece",
+      "def __await__(self) -> collections.abc.Generator[typing.Any, None, PieceResult]");
 }
 
 // The blocking form of an asynchronous method.

@@ -1,4 +1,4 @@
-// One I/O thread of a server: the sessions that stay on it, and their calls.
+// The server's side: its sessions and their calls.
 #pragma once
 
 #include <atomic>
@@ -15,11 +15,13 @@
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "transport/transport.h"
+#include "transport/ucx/carrier_memory.h"
 #include "transport/ucx/deadline_heap.h"
 #include "transport/ucx/endpoint.h"
 #include "transport/ucx/io_loop.h"
 #include "transport/ucx/listener.h"
 #include "transport/ucx/server_call.h"
+#include "transport/ucx/ucx_transport.h"
 #include "transport/ucx/wire.h"
 
 namespace reprise::transport {
@@ -32,45 +34,29 @@ inline constexpr size_t kMaxHalfOpenEndpoints = 256;
 // How long an endpoint may take to say hello.
 inline constexpr std::chrono::seconds kHelloTimeout{5};
 
-// What the loops of one server share. Thread-safe.
-struct ServerShared {
-  ServerShared(Service& service_in, const Clock& clock_in) : service(service_in), clock(clock_in) {}
-
-  Service& service;
-  const Clock& clock;
-  const std::shared_ptr<MemoryTable> memory = std::make_shared<MemoryTable>();
-  UcxCounters counters;
-  std::atomic<size_t> endpoints{0};
-  std::atomic<size_t> half_open{0};
-};
-
-class ServerLoop final : public LoopHandler,
+class ServerCore final : public LoopHandler,
                          public LoopTask,
                          public Endpoint::Owner,
                          public ServerCall::Owner,
-                         public std::enable_shared_from_this<ServerLoop> {
+                         public std::enable_shared_from_this<ServerCore> {
  public:
-  // `shared` must outlive the loop.
-  static absl::StatusOr<std::shared_ptr<ServerLoop>> Create(
-      const std::shared_ptr<UcxContext>& context, size_t receive_bytes, ServerShared& shared);
-  ~ServerLoop() override;
+  // Starts listening on the first of `addresses` that allows it; WaitUntilListening tells how that
+  // ended. `loop` must stay until Close has returned.
+  static absl::StatusOr<std::shared_ptr<ServerCore>> Create(IoLoop& loop,
+                                                            const UcxServerOptions& options,
+                                                            std::vector<SocketAddress> addresses);
 
-  // With the loop whose worker the listener uses. Starts the thread.
-  void Start(std::unique_ptr<Listener> listener);
+  // The address as bound.
+  absl::StatusOr<std::string> WaitUntilListening() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Stops listening, ends every session and waits until UCX uses no memory of ours any more.
+  void Close() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // ---- any thread ----
-  void Adopt(ConnectionRequest request) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Stops listening and ends every session.
-  void BeginShutdown() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits, after BeginShutdown of all loops, until UCX uses no memory of ours any more.
-  void Join() ABSL_LOCKS_EXCLUDED(mutex_);
-
-  UcxWorker& worker() { return loop_->worker(); }
-  uint64_t free_bytes() const { return free_bytes_; }
+  const CarrierMemory& memory() const { return memory_; }
 
   // ---- the loop's thread ----
-  std::optional<Duration> Turn(TimePoint now) override ABSL_LOCKS_EXCLUDED(mutex_);
-  void RunOnLoop() override ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<Duration> Turn() override;
+  void OnDetached() override ABSL_LOCKS_EXCLUDED(mutex_);
+  void RunOnLoop() override;
   void OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) override;
   bool AdmitBulk(Endpoint& endpoint, const Frame& frame) override;
   void OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
@@ -84,54 +70,57 @@ class ServerLoop final : public LoopHandler,
     std::shared_ptr<Session> session;  // null until hello was accepted
     bool said_hello = false;
     absl::flat_hash_map<uint64_t, std::shared_ptr<ServerCall>> calls;
+    // Held by handlers, also of calls that ended.
     std::shared_ptr<std::atomic<size_t>> responders = std::make_shared<std::atomic<size_t>>(0);
   };
-
-  ServerLoop(ServerShared& shared, std::shared_ptr<SlotPool> slots);
-
-  void Accept(const ConnectionRequest& request);
-  void OnHello(ServerSession& session, ByteSpan message);
-  void Handle(ServerSession& session, std::shared_ptr<ServerCall> call);
-  // The call that a Request frame opens; nullptr when it was refused or broke the protocol.
-  std::shared_ptr<ServerCall> OpenCall(ServerSession& session, const Frame& frame);
-  void KillCall(ServerSession& session, uint64_t call_id);
-  void EndSession(uint64_t id);
-  void EndDue(TimePoint now);
-  // A step of ending everything. True when nothing is left.
-  bool ShutDown() ABSL_LOCKS_EXCLUDED(mutex_);
-  void ReclaimSlots();
-  ServerSession& SessionOf(const Endpoint& endpoint) { return *sessions_.at(endpoint.id()); }
-
-  ServerShared& shared_;
-  const std::shared_ptr<SlotPool> slots_;
-  std::atomic<uint64_t> free_bytes_;
-
-  Mutex mutex_;
-  std::vector<ConnectionRequest> adopted_ ABSL_GUARDED_BY(mutex_);
-  bool shutting_down_ ABSL_GUARDED_BY(mutex_) = false;
-
-  // The loop's thread only.
-  uint64_t next_id_ = 1;
-  uint64_t last_served_ = 0;  // who got a reclaimed slot first, the last time
-  // Ordered, so that sessions that wait for slots take turns.
-  absl::btree_map<uint64_t, std::unique_ptr<ServerSession>> sessions_;
-  std::vector<std::unique_ptr<ServerSession>> draining_;
-  std::vector<uint64_t> failed_;
-  size_t open_calls_ = 0;
-  DeadlineHeap<uint64_t> hello_deadlines_;
   struct CallName {
     uint64_t endpoint_id;
     uint64_t call_id;
   };
+
+  ServerCore(IoLoop& loop, CarrierMemory memory, const UcxServerOptions& options,
+             std::vector<SocketAddress> addresses);
+
+  void Listen() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool OnConnection(const ConnectionRequest& request);
+  void OnHello(ServerSession& session, ByteSpan message);
+  void EndSession(uint64_t id);
+  // The call that a Request frame opens; nullptr when it was refused or broke the protocol.
+  std::shared_ptr<ServerCall> OpenCall(ServerSession& session, const Frame& frame);
+  void Handle(ServerSession& session, std::shared_ptr<ServerCall> call);
+  void KillCall(ServerSession& session, uint64_t call_id);
+  void EndDue(TimePoint now);
+  // A step of closing. True when nothing is left.
+  bool FinishClosing();
+  ServerSession& SessionOf(const Endpoint& endpoint) { return *sessions_.at(endpoint.id()); }
+
+  IoLoop& loop_;
+  Service& service_;
+  const Clock& clock_;
+  const std::vector<SocketAddress> addresses_;
+  CarrierMemory memory_;
+  std::atomic<bool> closing_{false};
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::optional<absl::StatusOr<std::string>> listening_ ABSL_GUARDED_BY(mutex_);
+  bool detached_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // The loop's thread only.
+  bool started_ = false;
+  std::unique_ptr<Listener> listener_;
+  uint64_t next_id_ = 1;
+  uint64_t last_served_ = 0;  // who got reclaimed slots first, the last time
+  size_t half_open_ = 0;
+  size_t open_calls_ = 0;
+  // Ordered, so that sessions that wait for slots take turns.
+  absl::btree_map<uint64_t, std::unique_ptr<ServerSession>> sessions_;
+  std::vector<std::unique_ptr<ServerSession>> draining_;
+  std::vector<uint64_t> failed_;
+  DeadlineHeap<uint64_t> hello_deadlines_;
   DeadlineHeap<CallName> call_deadlines_;
   std::vector<SlotPool::Released> released_;
-  std::vector<ConnectionRequest> adopting_;
   std::optional<std::chrono::steady_clock::time_point> close_by_;
-
-  std::unique_ptr<Listener> listener_;
-  std::unique_ptr<Wire> wire_;
-  // Last, so that the worker goes first: callbacks of UCX's use what stands above.
-  std::unique_ptr<IoLoop> loop_;
 };
 
 }  // namespace reprise::transport

@@ -1,4 +1,4 @@
-#include "transport/ucx/server_loop.h"
+#include "transport/ucx/server_core.h"
 
 #include <algorithm>
 #include <utility>
@@ -16,118 +16,50 @@ static_assert(kMaxCallsPerSession >= 2 * kMaxOpenCalls,
 
 // ---- life ----
 
-ServerLoop::ServerLoop(ServerShared& shared, std::shared_ptr<SlotPool> slots)
-    : shared_(shared), slots_(std::move(slots)), free_bytes_(slots_->free_bytes()) {}
+ServerCore::ServerCore(IoLoop& loop, CarrierMemory memory, const UcxServerOptions& options,
+                       std::vector<SocketAddress> addresses)
+    : loop_(loop),
+      service_(*options.service),
+      clock_(*options.clock),
+      addresses_(std::move(addresses)),
+      memory_(std::move(memory)) {}
 
-ServerLoop::~ServerLoop() = default;
-
-absl::StatusOr<std::shared_ptr<ServerLoop>> ServerLoop::Create(
-    const std::shared_ptr<UcxContext>& context, size_t receive_bytes, ServerShared& shared) {
-  REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<SlotPool> slots,
-                           SlotPool::Create(context, receive_bytes));
-  std::shared_ptr<ServerLoop> loop(new ServerLoop(shared, std::move(slots)));
-  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<UcxWorker> worker, UcxWorker::Create(context));
-  loop->loop_ = std::make_unique<IoLoop>(std::move(worker), shared.clock);
-  REPRISE_ASSIGN_OR_RETURN(loop->wire_, Wire::Create(loop->loop_->worker(), loop->slots_,
-                                                     *shared.memory, shared.counters));
-  return loop;
+absl::StatusOr<std::shared_ptr<ServerCore>> ServerCore::Create(
+    IoLoop& loop, const UcxServerOptions& options, std::vector<SocketAddress> addresses) {
+  REPRISE_ASSIGN_OR_RETURN(CarrierMemory memory,
+                           CarrierMemory::Create(loop.context(), options.receive_bytes));
+  std::shared_ptr<ServerCore> core(
+      new ServerCore(loop, std::move(memory), options, std::move(addresses)));
+  core->memory_.slots->Attach(&loop, core);
+  loop.Attach(core);
+  return core;
 }
 
-void ServerLoop::Start(std::unique_ptr<Listener> listener) {
-  listener_ = std::move(listener);
-  slots_->Attach(loop_.get(), shared_from_this());
-  loop_->Start(*this, "reprise-ucx");
+absl::StatusOr<std::string> ServerCore::WaitUntilListening() {
+  MutexLock lock(mutex_);
+  while (!listening_.has_value()) changed_.wait(mutex_);
+  return *listening_;
 }
 
-void ServerLoop::Adopt(ConnectionRequest request) {
-  {
-    MutexLock lock(mutex_);
-    adopted_.push_back(std::move(request));
-  }
-  loop_->Schedule(shared_from_this());
+void ServerCore::Close() {
+  closing_ = true;
+  memory_.slots->Detach();
+  loop_.Schedule(shared_from_this());
+  MutexLock lock(mutex_);
+  while (!detached_) changed_.wait(mutex_);
 }
 
-void ServerLoop::BeginShutdown() {
-  {
-    MutexLock lock(mutex_);
-    shutting_down_ = true;
-  }
-  loop_->Schedule(shared_from_this());
-}
-
-void ServerLoop::Join() {
-  loop_->Join();
-  slots_->Detach();
+void ServerCore::OnDetached() {
+  MutexLock lock(mutex_);
+  detached_ = true;
+  changed_.notify_all();
 }
 
 // ---- turns ----
 
-void ServerLoop::RunOnLoop() {
-  {
-    MutexLock lock(mutex_);
-    adopting_.swap(adopted_);
-  }
-  for (const ConnectionRequest& request : adopting_) Accept(request);
-  adopting_.clear();
-  ReclaimSlots();
-}
-
-std::optional<Duration> ServerLoop::Turn(TimePoint now) {
-  while (!failed_.empty()) {
-    const uint64_t id = failed_.back();
-    failed_.pop_back();
-    EndSession(id);
-  }
-  EndDue(now);
-  std::erase_if(draining_, [](const auto& session) { return session->endpoint->drained(); });
-  const bool shutting_down = [this] {
-    MutexLock lock(mutex_);
-    return shutting_down_;
-  }();
-  if (shutting_down && ShutDown()) return std::nullopt;
-  const bool busy = open_calls_ > 0 || !draining_.empty();
-  Duration sleep = busy ? IoLoop::kBusySleep : IoLoop::kIdleSleep;
-  for (const std::optional<TimePoint> next : {hello_deadlines_.next(), call_deadlines_.next()}) {
-    if (!next.has_value()) continue;
-    sleep = std::min<Duration>(sleep, std::max<Duration>(*next - now, Duration::zero()));
-  }
-  return sleep;
-}
-
-bool ServerLoop::ShutDown() {
-  const auto steady_now = std::chrono::steady_clock::now();
-  if (!close_by_.has_value()) {
-    close_by_ = steady_now + kCloseTimeout;
-    listener_ = nullptr;
-    while (!sessions_.empty()) EndSession(sessions_.begin()->first);
-    failed_.clear();
-  }
-  if (draining_.empty()) {
-    MutexLock lock(mutex_);
-    return adopted_.empty();
-  }
-  if (steady_now < *close_by_) return false;
-  LogWarning("UCX did not let go of closed endpoints' buffers", {{"endpoints", draining_.size()}});
-  return true;
-}
-
-void ServerLoop::EndDue(TimePoint now) {
-  while (const std::optional<uint64_t> id = hello_deadlines_.PopDue(now)) {
-    const auto found = sessions_.find(*id);
-    if (found == sessions_.end() || found->second->said_hello) continue;
-    LogWarning("closing a data endpoint that did not say hello",
-               {{"peer", found->second->endpoint->peer()}});
-    EndSession(*id);
-  }
-  while (const std::optional<CallName> call = call_deadlines_.PopDue(now)) {
-    const auto found = sessions_.find(call->endpoint_id);
-    if (found != sessions_.end()) KillCall(*found->second, call->call_id);
-  }
-}
-
-void ServerLoop::ReclaimSlots() {
-  slots_->Reclaim(released_);
-  free_bytes_ = slots_->free_bytes();
+void ServerCore::RunOnLoop() {
+  memory_.slots->Reclaim(released_);
+  memory_.counters->free_receive_bytes = memory_.slots->free_bytes();
   if (released_.empty()) return;
   for (const SlotPool::Released& released : released_) {
     const auto found = sessions_.find(released.endpoint_id);
@@ -141,37 +73,109 @@ void ServerLoop::ReclaimSlots() {
     at->second->endpoint->StartParked();
     if (++at == sessions_.end()) at = sessions_.begin();
   }
-  free_bytes_ = slots_->free_bytes();
+}
+
+std::optional<Duration> ServerCore::Turn() {
+  if (!started_) Listen();
+  while (!failed_.empty()) {
+    const uint64_t id = failed_.back();
+    failed_.pop_back();
+    EndSession(id);
+  }
+  std::erase_if(draining_, [](const auto& session) { return session->endpoint->drained(); });
+  if (closing_) {
+    if (FinishClosing()) return std::nullopt;
+    return IoLoop::kBusySleep;
+  }
+  const bool busy = open_calls_ > 0 || !draining_.empty();
+  Duration sleep = busy ? IoLoop::kBusySleep : IoLoop::kIdleSleep;
+  if (!hello_deadlines_.next().has_value() && !call_deadlines_.next().has_value()) return sleep;
+  const TimePoint now = clock_.Now();
+  EndDue(now);
+  for (const std::optional<TimePoint> next : {hello_deadlines_.next(), call_deadlines_.next()}) {
+    if (next.has_value()) sleep = std::clamp<Duration>(*next - now, Duration::zero(), sleep);
+  }
+  return sleep;
+}
+
+void ServerCore::EndDue(TimePoint now) {
+  while (const std::optional<uint64_t> id = hello_deadlines_.PopDue(now)) {
+    const auto found = sessions_.find(*id);
+    if (found == sessions_.end() || found->second->said_hello) continue;
+    LogWarning("closing a data endpoint that did not say hello",
+               {{"peer", found->second->endpoint->peer()}});
+    EndSession(*id);
+  }
+  while (const std::optional<CallName> call = call_deadlines_.PopDue(now)) {
+    const auto found = sessions_.find(call->endpoint_id);
+    if (found != sessions_.end()) KillCall(*found->second, call->call_id);
+  }
+}
+
+bool ServerCore::FinishClosing() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!close_by_.has_value()) {
+    close_by_ = now + kCloseTimeout;
+    listener_ = nullptr;
+    while (!sessions_.empty()) EndSession(sessions_.begin()->first);
+  }
+  if (draining_.empty()) return true;
+  if (now < *close_by_) return false;
+  LogWarning("UCX did not let go of closed endpoints' buffers", {{"endpoints", draining_.size()}});
+  OnDetached();
+  close_by_ = std::chrono::steady_clock::time_point::max();
+  return false;
 }
 
 // ---- sessions ----
 
-void ServerLoop::Accept(const ConnectionRequest& request) {
+void ServerCore::Listen() {
+  started_ = true;
+  absl::StatusOr<std::string> result = absl::InternalError("no address to listen on");
+  for (const SocketAddress& address : addresses_) {
+    absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(
+        loop_.wire().worker(), address,
+        [this](const ConnectionRequest& request) { return OnConnection(request); });
+    if (listener.ok()) {
+      listener_ = *std::move(listener);
+      result = listener_->address().ToString();
+      break;
+    }
+    result = listener.status();
+  }
+  MutexLock lock(mutex_);
+  listening_ = std::move(result);
+  changed_.notify_all();
+}
+
+bool ServerCore::OnConnection(const ConnectionRequest& request) {
+  if (sessions_.size() >= kMaxEndpoints || half_open_ >= kMaxHalfOpenEndpoints) {
+    ++memory_.counters->refused_endpoints;
+    return false;
+  }
   const uint64_t id = next_id_++;
   auto session = std::make_unique<ServerSession>();
-  session->endpoint =
-      std::make_unique<Endpoint>(*wire_, *this, id, request.peer, slots_->total_bytes() / 2);
+  session->endpoint = std::make_unique<Endpoint>(loop_.wire(), memory_, *this, id, request.peer,
+                                                 memory_.slots->total_bytes() / 2);
   if (const absl::Status status = session->endpoint->Accept(request.request); !status.ok()) {
     LogWarning("cannot accept a data endpoint",
                {{"peer", request.peer}, {"reason", std::string(status.message())}});
-    --shared_.half_open;
-    --shared_.endpoints;
-    return;
+    return true;  // UCX has disposed of the request
   }
-  hello_deadlines_.Push(Deadline::After(kHelloTimeout, shared_.clock), id);
+  hello_deadlines_.Push(Deadline::After(kHelloTimeout, clock_), id);
   sessions_.emplace(id, std::move(session));
-  if (close_by_.has_value()) EndSession(id);
+  ++half_open_;
+  return true;
 }
 
-void ServerLoop::OnHello(ServerSession& session, ByteSpan message) {
+void ServerCore::OnHello(ServerSession& session, ByteSpan message) {
   if (session.said_hello) {
     session.endpoint->FailForViolation(absl::InvalidArgumentError("hello came twice"));
     return;
   }
   session.said_hello = true;
-  --shared_.half_open;
-  absl::StatusOr<HelloReply> reply =
-      shared_.service.Hello(AsText(message), session.endpoint->peer());
+  --half_open_;
+  absl::StatusOr<HelloReply> reply = service_.Hello(AsText(message), session.endpoint->peer());
   Frame frame{.kind = FrameKind::kWelcome};
   if (reply.ok()) {
     session.session = std::move(reply->session);
@@ -184,7 +188,7 @@ void ServerLoop::OnHello(ServerSession& session, ByteSpan message) {
                          std::string(reply.status().message().substr(0, kMaxStatusTextBytes)));
 }
 
-void ServerLoop::EndSession(uint64_t id) {
+void ServerCore::EndSession(uint64_t id) {
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
   std::unique_ptr<ServerSession> session = std::move(found->second);
@@ -193,10 +197,9 @@ void ServerLoop::EndSession(uint64_t id) {
   open_calls_ -= session->calls.size();
   for (const auto& [call_id, call] : session->calls) call->Kill();
   session->calls.clear();
-  if (!session->said_hello) --shared_.half_open;
-  --shared_.endpoints;
+  if (!session->said_hello) --half_open_;
   if (session->session != nullptr) {
-    shared_.service.SessionLost(session->session);
+    service_.SessionLost(session->session);
     session->session = nullptr;
   }
   draining_.push_back(std::move(session));
@@ -204,7 +207,7 @@ void ServerLoop::EndSession(uint64_t id) {
 
 // ---- calls ----
 
-std::shared_ptr<ServerCall> ServerLoop::OpenCall(ServerSession& session, const Frame& frame) {
+std::shared_ptr<ServerCall> ServerCore::OpenCall(ServerSession& session, const Frame& frame) {
   Endpoint& endpoint = *session.endpoint;
   if (session.session == nullptr) {
     endpoint.FailForViolation(absl::InvalidArgumentError("a request came before hello"));
@@ -216,17 +219,16 @@ std::shared_ptr<ServerCall> ServerLoop::OpenCall(ServerSession& session, const F
     return nullptr;
   }
   if (std::max(session.calls.size(), session.responders->load()) >= kMaxCallsPerSession) {
-    ++shared_.counters.refused_requests;
+    ++memory_.counters->refused_requests;
     endpoint.Send(Frame{.kind = FrameKind::kDone,
                         .call_id = frame.call_id,
                         .status = absl::StatusCode::kResourceExhausted},
                   absl::StrCat("the session has ", kMaxCallsPerSession, " calls open already"));
     return nullptr;
   }
-  auto call = std::make_shared<ServerCall>(*loop_, *this, endpoint, frame.call_id, frame.credit);
+  auto call = std::make_shared<ServerCall>(loop_, *this, endpoint, frame.call_id, frame.credit);
   call->request.method = frame.method;
-  call->request.deadline =
-      Deadline::After(std::chrono::milliseconds(frame.deadline_ms), shared_.clock);
+  call->request.deadline = Deadline::After(std::chrono::milliseconds(frame.deadline_ms), clock_);
   call->request.session = session.session;
   call_deadlines_.Prune(open_calls_, [this](const CallName& name) {
     const auto found = sessions_.find(name.endpoint_id);
@@ -238,13 +240,13 @@ std::shared_ptr<ServerCall> ServerLoop::OpenCall(ServerSession& session, const F
   return call;
 }
 
-void ServerLoop::Handle(ServerSession& session, std::shared_ptr<ServerCall> call) {
+void ServerCore::Handle(ServerSession& session, std::shared_ptr<ServerCall> call) {
   Request request = std::move(call->request);
-  shared_.service.Handle(std::move(request),
-                         std::make_unique<UcxResponder>(std::move(call), session.responders));
+  service_.Handle(std::move(request),
+                  std::make_unique<UcxResponder>(std::move(call), session.responders));
 }
 
-void ServerLoop::KillCall(ServerSession& session, uint64_t call_id) {
+void ServerCore::KillCall(ServerSession& session, uint64_t call_id) {
   const auto found = session.calls.find(call_id);
   if (found == session.calls.end()) return;
   const std::shared_ptr<ServerCall> call = std::move(found->second);
@@ -254,14 +256,14 @@ void ServerLoop::KillCall(ServerSession& session, uint64_t call_id) {
   call->Kill();
 }
 
-void ServerLoop::OnCallCompleted(uint64_t endpoint_id, uint64_t call_id) {
+void ServerCore::OnCallCompleted(uint64_t endpoint_id, uint64_t call_id) {
   const auto found = sessions_.find(endpoint_id);
   if (found != sessions_.end()) open_calls_ -= found->second->calls.erase(call_id);
 }
 
 // ---- frames from clients ----
 
-void ServerLoop::OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) {
+void ServerCore::OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) {
   ServerSession& session = SessionOf(endpoint);
   switch (frame.kind) {
     case FrameKind::kHello:
@@ -289,7 +291,7 @@ void ServerLoop::OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan mess
   }
 }
 
-bool ServerLoop::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
+bool ServerCore::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
   if (frame.kind != FrameKind::kRequest) {
     endpoint.FailForViolation(absl::InvalidArgumentError("a client sent a part"));
     return false;
@@ -297,7 +299,7 @@ bool ServerLoop::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
   return OpenCall(SessionOf(endpoint), frame) != nullptr;
 }
 
-void ServerLoop::OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
+void ServerCore::OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
                         SharedBytes bulk) {
   ServerSession& session = SessionOf(endpoint);
   const auto found = session.calls.find(frame.call_id);

@@ -69,9 +69,9 @@ class Pending {
   std::optional<absl::StatusOr<T>> result_;
 };
 
-// Declares Pending<T> to Python under `name`.
+// Declares Pending<T> to Python under `name`; `await_signature` types __await__ for the stub.
 template <typename T>
-void BindPending(nanobind::module_& module, const char* name) {
+void BindPending(nanobind::module_& module, const char* name, const char* await_signature) {
   namespace nb = nanobind;
   nb::class_<Pending<T>>(module, name,
                          "An operation under way. It may be awaited; dropping a load cancels it, "
@@ -90,8 +90,7 @@ void BindPending(nanobind::module_& module, const char* name) {
                 .attr("run_in_executor")(nb::none(), self.attr("result"))
                 .attr("__await__")();
           },
-          nb::sig(
-              "def __await__(self) -> collections.abc.Generator[typing.Any, None, typing.Any]"));
+          nb::sig(await_signature));
 }
 
 }  // namespace reprise::python
