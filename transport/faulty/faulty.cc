@@ -7,10 +7,7 @@
 namespace reprise::transport {
 
 FaultyChannel::FaultyChannel(std::unique_ptr<Channel> inner, const FaultPlan& plan)
-    : plan_(plan),
-      carrier_(inner->carrier()),
-      inner_(std::move(inner)),
-      loop_(std::make_unique<EventLoop>("faulty")) {}
+    : plan_(plan), carrier_(inner->carrier()), inner_(std::move(inner)) {}
 
 FaultyChannel::~FaultyChannel() {
   EndAll(absl::CancelledError("the channel was destroyed"));
@@ -22,7 +19,6 @@ FaultyChannel::~FaultyChannel() {
   }
   // Before the loop, to which the calls inside still pass on what they yield.
   inner.reset();
-  loop_.reset();
 }
 
 std::shared_ptr<Call> FaultyChannel::Start(CallRequest request,

@@ -89,7 +89,9 @@ class FaultyChannel final : public Channel {
   uint64_t calls_started_ ABSL_GUARDED_BY(mutex_) = 0;
   FaultCounts counts_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<std::shared_ptr<FaultyCall>> calls_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<EventLoop> loop_;
+  // Last, so that it ends first: a broken connection may still be dying on it, and what dies there
+  // passes on to it.
+  EventLoop loop_{"faulty"};
 };
 
 }  // namespace reprise::transport

@@ -30,10 +30,9 @@ FaultyCall::FaultyCall(FaultyChannel& channel, uint64_t number, const CallReques
       observer_(std::move(observer)) {}
 
 void FaultyCall::Start(Channel& inner, CallRequest request) {
-  const EventLoop::Timer timer =
-      channel_.loop_->PostAt(deadline_.at(), [self = shared_from_this()] {
-        self->Finish(absl::DeadlineExceededError("the call's deadline passed"));
-      });
+  const EventLoop::Timer timer = channel_.loop_.PostAt(deadline_.at(), [self = shared_from_this()] {
+    self->Finish(absl::DeadlineExceededError("the call's deadline passed"));
+  });
   {
     MutexLock lock(mutex_);
     timer_ = timer;
@@ -53,7 +52,7 @@ void FaultyCall::End(absl::Status status) {
   // The channel stays until this call has left it, which it does only once finished_ is set.
   MutexLock lock(mutex_);
   if (finished_) return;
-  channel_.loop_->Post([self = shared_from_this(), status = std::move(status)]() mutable {
+  channel_.loop_.Post([self = shared_from_this(), status = std::move(status)]() mutable {
     self->Finish(std::move(status));
   });
 }
@@ -99,7 +98,7 @@ void FaultyCall::PassOn(EventLoop::Task task) {
     channel_.Count(&FaultCounts::delays);
   }
   passed_on_until_ = std::max(passed_on_until_, when);
-  channel_.loop_->PostAt(passed_on_until_, std::move(task));
+  channel_.loop_.PostAt(passed_on_until_, std::move(task));
 }
 
 void FaultyCall::OnPart(Part part) {
@@ -150,7 +149,7 @@ void FaultyCall::Finish(absl::Status status) {
     inner_call = std::exchange(inner_call_, nullptr);
     timer = std::exchange(timer_, std::nullopt);
   }
-  if (timer.has_value()) channel_.loop_->Cancel(*timer);
+  if (timer.has_value()) channel_.loop_.Cancel(*timer);
   if (inner_call != nullptr) inner_call->Cancel();
   std::exchange(observer_, nullptr)->OnDone(std::move(status));
   channel_.Remove(shared_from_this());

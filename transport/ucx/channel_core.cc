@@ -171,6 +171,7 @@ bool ChannelCore::FinishClosing() {
   if (!close_by_.has_value()) {
     close_by_ = now + kCloseTimeout;
     alive_ = false;
+    RunOnLoop();  // what was started just before
     EndAllCalls(absl::CancelledError("the channel was closed"));
     endpoint_->Close();
   }

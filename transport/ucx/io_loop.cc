@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <sched.h>
+
 namespace reprise::transport {
 namespace {
 
@@ -116,6 +118,10 @@ void IoLoop::Run() {
       last_work = now;
     } else if (now - last_work >= kSpin && may_sleep > Duration::zero()) {
       Sleep(may_sleep);
+    } else {
+      // The thread that waits for an answer, or will ask the next question, needs a core too. On
+      // two cores this takes a call of 2 KB from 140 us to 25.
+      sched_yield();
     }
   }
 }
