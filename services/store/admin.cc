@@ -45,9 +45,9 @@ void VerifyAndAnswer(StoreContext& context, const CallPtr& call, const Key& key)
   const absl::Status intact = VerifyHeld(*piece);
   if (intact.ok()) return AnswerStat(call, piece, false);
 
-  const ContentId content_id = piece->meta().header().content_id;
-  // Two readers may find the same damage; only one drops it and counts it.
-  if (context.pieces.Remove(call->tenant(), key, &content_id)) {
+  // Two readers may find the same damage; only one drops it and counts it, and what was published
+  // anew meanwhile stays.
+  if (context.pieces.Remove(call->tenant(), key, piece.get())) {
     context.metrics.CountCorruptPiece();
     LogError("dropped a corrupt piece", {{"tenant", call->session().tenant_name()},
                                          {"key", key.digest.Hex()},

@@ -173,12 +173,12 @@ bool HostStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline u
   return true;
 }
 
-bool HostStore::Remove(TenantId tenant, const Key& key, const ContentId* expected) {
+bool HostStore::Remove(TenantId tenant, const Key& key, const HeldPiece* expected) {
   std::shared_ptr<HostPiece> removed;  // dropped after the lock
   MutexLock lock(mutex_);
   const std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
   if (piece == nullptr) return false;
-  if (expected != nullptr && piece->meta().header().content_id != *expected) return false;
+  if (expected != nullptr && piece.get() != expected) return false;
   removed = Unlink(*piece);
   return true;
 }

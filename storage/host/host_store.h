@@ -58,7 +58,7 @@ class HostStore final : public PieceStore {
   PieceRef Peek(TenantId tenant, const Key& key) const override ABSL_LOCKS_EXCLUDED(mutex_);
   bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) override
       ABSL_LOCKS_EXCLUDED(mutex_);
-  bool Remove(TenantId tenant, const Key& key, const ContentId* expected) override
+  bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t RemoveNamespace(TenantId tenant, const Digest& fingerprint) override
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -169,13 +169,16 @@ TEST_F(HostStoreTest, PiecesMayOutliveTheStore) {
   EXPECT_TRUE(Matches(*reader, container));
 }
 
-TEST_F(HostStoreTest, RemoveWithAnotherContentDoesNothing) {
+TEST_F(HostStoreTest, RemoveOfOnePieceSparesTheSameContentPublishedAnew) {
   ASSERT_TRUE(Publish("a").ok());
-  const ContentId other{TestFingerprint("other")};
-  const ContentId content = store_->Peek(kTenant, TestKey("a"))->meta().header().content_id;
-  EXPECT_FALSE(store_->Remove(kTenant, TestKey("a"), &other));
+  const PieceRef first = store_->Peek(kTenant, TestKey("a"));
+  ASSERT_TRUE(store_->Remove(kTenant, TestKey("a"), nullptr));
+  ASSERT_TRUE(Publish("a").ok());
+  const PieceRef second = store_->Peek(kTenant, TestKey("a"));
+  ASSERT_EQ(first->meta().header().content_id, second->meta().header().content_id);
+  EXPECT_FALSE(store_->Remove(kTenant, TestKey("a"), first.get()));
   EXPECT_TRUE(Has("a"));
-  EXPECT_TRUE(store_->Remove(kTenant, TestKey("a"), &content));
+  EXPECT_TRUE(store_->Remove(kTenant, TestKey("a"), second.get()));
   EXPECT_FALSE(Has("a"));
 }
 

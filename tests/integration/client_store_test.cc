@@ -70,13 +70,17 @@ TEST_F(ClientStoreTest, ASharedPrefixIsAHitForItsLength) {
 // data.
 TEST_F(ClientStoreTest, TenThousandFlippedBitsAreNeverServed) {
   auto client = Connect();
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 1);
-  Publish(*client, keys, 1, 3);
+  // Enough keys that the check which the client asks for by itself is over before a key's next
+  // turn.
+  constexpr uint32_t kChunks = 16;
+  const PrefixKeys keys = SampleKeys(AttentionNamespace(), kChunks);
+  Publish(*client, keys, kChunks, 3);
   std::mt19937 random(20261122);
   constexpr int kFlips = 10'000;
   uint64_t damaged = 0;
   for (int i = 0; i < kFlips; ++i) {
-    const Key key = keys.key(0, static_cast<size_t>(i) % keys.pieces_per_chunk());
+    const uint32_t chunk = static_cast<uint32_t>(i) % kChunks;
+    const Key key = keys.key(chunk, static_cast<size_t>(i) / kChunks % keys.pieces_per_chunk());
     auto intact = client->FetchPiece(key, keys.fingerprint(), 0, Soon()).Wait();
     ASSERT_TRUE(intact.ok() && !intact->miss.has_value()) << "before flip " << i;
     // Header and directory take turns with the body, which is much longer.
@@ -85,8 +89,8 @@ TEST_F(ClientStoreTest, TenThousandFlippedBitsAreNeverServed) {
     bytes[at] ^= std::byte{1} << (random() % 8);
 
     if (i % 10 == 0) {
-      SampleTensors loaded(keys.name_space(), 0, 1, Layout::kContiguous);
-      auto result = client->Load(keys, 0, 1, loaded.views(), {}, Soon()).Wait();
+      SampleTensors loaded(keys.name_space(), chunk, 1, Layout::kContiguous);
+      auto result = client->Load(keys, chunk, 1, loaded.views(), {}, Soon()).Wait();
       ASSERT_TRUE(result.ok());
       ASSERT_EQ(result->chunks, 0u) << "flip " << i << " at byte " << at;
       ASSERT_EQ(result->misses.size(), 1u);

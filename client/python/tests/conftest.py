@@ -1,8 +1,9 @@
-"""A real store for the tests: the binary that REPRISE_BIN names."""
+"""A real store for the tests: the program that REPRISE_BIN names, else build/bin/reprise."""
 
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,10 +33,11 @@ class StoreProcess:
 
 @pytest.fixture
 def store() -> Iterator[StoreProcess]:
-    binary = os.environ.get("REPRISE_BIN")
-    if not binary:
-        pytest.skip("REPRISE_BIN does not name the reprise binary")
-    process = StoreProcess(binary)
+    built = Path(__file__).resolve().parents[3] / "build" / "bin" / "reprise"
+    binary = Path(os.environ.get("REPRISE_BIN", built))
+    if not binary.exists():
+        pytest.skip(f"there is no {binary}: ./dev build release reprise")
+    process = StoreProcess(str(binary))
     yield process
     process.kill()
     assert process.process.stdout is not None

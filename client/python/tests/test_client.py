@@ -1,17 +1,21 @@
 """The client against a real store in another process."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import StoreProcess
 
 import reprise
+
+if TYPE_CHECKING:
+    from conftest import StoreProcess
 
 LAYERS, HEADS, DIM, CHUNK = 4, 2, 8, 16
 CARRIERS = ("ucx", "grpc", "auto")
