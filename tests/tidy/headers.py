@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-_FLAGS = ["-std=c++20", "-O0", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+_FLAGS = [
+    "-std=c++20",
+    "-O0",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+]
 
 
 def generate_messages(root: Path, output: Path) -> None:
@@ -25,7 +34,9 @@ def compile_header(header: Path, include_folders: Iterable[Path], scratch: Path)
     source.write_text(f'#include "{header}"\n' * 2)
     # ccache makes an unchanged header free the next time; it needs an object file as output.
     compiler = ["ccache", "g++"] if shutil.which("ccache") else ["g++"]
-    command = [*compiler, *_FLAGS, *(f"-I{folder}" for folder in include_folders)]
+    # The first folder is ours; the others hold what does not answer to our warnings.
+    ours, *others = include_folders
+    command = [*compiler, *_FLAGS, f"-I{ours}", *(f"-isystem{folder}" for folder in others)]
     command += ["-c", str(source), "-o", str(scratch / f"{name}.o")]
     environment = {**os.environ, "CCACHE_NOHASHDIR": "1"}
     run = subprocess.run(command, cwd=scratch, capture_output=True, text=True, env=environment)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
+
+import nanobind
 
 from tests.tidy.headers import complaints, generate_messages
 from tests.tidy.sources import ROOT, tree
@@ -12,7 +15,8 @@ def test_headers_are_self_contained(tmp_path: Path) -> None:
     generate_messages(ROOT, tmp_path)
     headers = [Path(file.path) for file in tree() if file.path.suffix == ".h"]
     assert len(headers) > 20
-    wrong = complaints(headers, [ROOT, tmp_path], tmp_path)
+    folders = [ROOT, tmp_path, Path(nanobind.include_dir()), Path(sysconfig.get_path("include"))]
+    wrong = complaints(headers, folders, tmp_path)
     assert not wrong, "\n".join(f"{path}:\n{text}" for path, text in wrong.items())
 
 

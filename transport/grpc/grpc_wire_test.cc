@@ -51,6 +51,7 @@ class GrpcWireTest : public ::testing::Test {
 
   ParkedCalls parked_;
   TestService service_;
+  ManualClock clock_;  // outlives the server, which reads it to the end
   std::unique_ptr<GrpcServer> server_;
 };
 
@@ -87,10 +88,9 @@ TEST_F(GrpcWireTest, IdleSessionOfAPlainClientIsLost) {
     responder->Send(Part{});
     responder->Complete(absl::OkStatus());
   });
-  ManualClock clock;
   GrpcServerOptions options;
   options.session_idle = milliseconds(50);  // also how often the server looks
-  options.clock = &clock;
+  options.clock = &clock_;
   StartServer(std::move(options));
   std::unique_ptr<Channel> held = Connect();
   ASSERT_NE(held, nullptr);
@@ -99,7 +99,7 @@ TEST_F(GrpcWireTest, IdleSessionOfAPlainClientIsLost) {
   EXPECT_TRUE(service_.lost().empty());
   // Again and again: the server may call the session idle only after the client has its answer.
   while (service_.lost().empty()) {
-    clock.Advance(seconds(1));
+    clock_.Advance(seconds(1));
     std::this_thread::yield();
   }
   // A connection that holds its session keeps it however idle it is.
