@@ -170,8 +170,7 @@ class Bench {
 int Run(const std::vector<std::string>& args) {
   if (args.size() == 1 && args[0] == "settings") {
     for (const transport::UcxSetting& setting : transport::UcxSettings()) {
-      std::printf("UCX_%s=%s\n", std::string(setting.name).c_str(),
-                  std::string(setting.value).c_str());
+      std::printf("%s=%s\n", setting.variable.c_str(), setting.value.c_str());
     }
     return 0;
   }

@@ -44,17 +44,24 @@ struct ConfigDeleter {
 using Config = std::unique_ptr<ucp_config_t, ConfigDeleter>;
 
 absl::StatusOr<Config> ReadConfig() {
-  // ucp_config_modify of UCX 1.13 does not reach the transports' own settings (TCP_*), only the
-  // environment does.
-  for (const UcxSetting& setting : UcxSettings()) {
-    constexpr int kKeepTheUsers = 0;
-    setenv(absl::StrCat("UCX_", setting.name).c_str(), setting.value.c_str(), kKeepTheUsers);
-  }
   ucp_config_t* raw = nullptr;
   if (const ucs_status_t status = ucp_config_read(nullptr, nullptr, &raw); status != UCS_OK) {
     return StatusFromUcs(status, "read the UCX settings from the environment");
   }
-  return Config(raw);
+  Config config(raw);
+  for (const UcxSetting& setting : UcxSettings()) {
+    if (std::getenv(setting.variable.c_str()) != nullptr) continue;
+    if (setting.key.empty()) {
+      setenv(setting.variable.c_str(), setting.value.c_str(), /*overwrite=*/0);
+      continue;
+    }
+    const ucs_status_t status =
+        ucp_config_modify(config.get(), setting.key.c_str(), setting.value.c_str());
+    if (status != UCS_OK) {
+      return StatusFromUcs(status, absl::StrCat("set ", setting.variable, "=", setting.value));
+    }
+  }
+  return config;
 }
 
 }  // namespace
@@ -115,7 +122,7 @@ absl::StatusOr<std::shared_ptr<UcxContext>> UcxContext::Create() {
   params.mt_workers_shared = 1;
   ucp_context_h context = nullptr;
   if (const ucs_status_t status = ucp_init(&params, config.get(), &context); status != UCS_OK) {
-    return StatusFromUcs(status, "initialize UCX");
+    return StatusFromUcs(status, "initialize UCX, which needs /sys/class/net to find network devices");
   }
   return std::shared_ptr<UcxContext>(new UcxContext(context));
 }
@@ -159,6 +166,8 @@ absl::StatusOr<std::unique_ptr<UcxWorker>> UcxWorker::Create(std::shared_ptr<Ucx
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
   ucp_worker_h worker = nullptr;
+  // It warns about settings of transports that are not in use.
+  const UcxLogSilence silence;
   if (const ucs_status_t status = ucp_worker_create(context->get(), &params, &worker);
       status != UCS_OK) {
     return StatusFromUcs(status, "create a UCX worker");

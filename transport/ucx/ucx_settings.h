@@ -10,7 +10,11 @@
 namespace reprise::transport {
 
 struct UcxSetting {
-  std::string name;  // without the "UCX_" in front of the environment variable
+  std::string variable;  // in the environment, for example "UCX_TCP_RX_SEG_SIZE"
+  // The name that ucp_config_modify takes: without the transport's prefix, which UCX 1.13 does not
+  // recognize there. Empty: UCX reads this one from the environment only. Everything else stays out
+  // of the environment, because an engine in this process may use UCX for itself.
+  std::string key;
   std::string value;
 };
 
