@@ -32,20 +32,20 @@ size_t HostLength(std::string_view address) {
 std::string HelloMessage(const std::string& token) {
   v1::HelloRequest hello;
   hello.set_token(token);
-  hello.set_lowest_version(kLowestProtocolVersion);
-  hello.set_highest_version(kHighestProtocolVersion);
+  hello.set_lowest_version(kProtocolVersions.lowest);
+  hello.set_highest_version(kProtocolVersions.highest);
   return hello.SerializeAsString();
 }
 
 absl::Status CheckHelloReply(const std::string& message) {
   v1::HelloReply reply;
-  if (reply.ParseFromString(message) && reply.version() >= kLowestProtocolVersion &&
-      reply.version() <= kHighestProtocolVersion) {
+  if (reply.ParseFromString(message) && reply.version() >= kProtocolVersions.lowest &&
+      reply.version() <= kProtocolVersions.highest) {
     return absl::OkStatus();
   }
   return absl::UnimplementedError(absl::StrCat("the store chose protocol version ", reply.version(),
-                                               "; this client speaks ", kLowestProtocolVersion,
-                                               " to ", kHighestProtocolVersion));
+                                               "; this client speaks ", kProtocolVersions.lowest,
+                                               " to ", kProtocolVersions.highest));
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "common/log.h"
 #include "proto/methods.h"
+#include "proto/reprise.pb.h"
 #include "services/store/endpoint.h"
 #include "services/store/version.h"
 #include "transport/grpc/grpc_server.h"
@@ -23,8 +24,6 @@
 namespace reprise::store {
 namespace {
 
-// Number of Hello in proto's Method.
-constexpr transport::MethodId kHelloMethod = 2;
 constexpr size_t kMaxHandlerThreads = 8;
 
 bool IsLoopback(std::string_view host) {
@@ -123,7 +122,7 @@ absl::Status StoreProcess::StartGrpc(const StoreConfig& config) {
       grpc_, transport::GrpcServer::Create(
                  {.listen = config.listen,
                   .paths = GrpcPaths(),
-                  .hello_method = kHelloMethod,
+                  .hello_method = v1::HELLO,
                   .max_received_bytes = static_cast<size_t>(memory_.grpc_receive_bytes / 2)},
                  service_->Face("grpc")));
   return absl::OkStatus();

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/log.h"
+#include "proto/methods.h"
 #include "proto/reprise.pb.h"
 #include "services/store/handlers.h"
 
@@ -38,8 +39,15 @@ absl::Status CheckRoute(const transport::Request& request) {
   if (request.method >= kMethods || kRoutes[request.method].handler == nullptr) {
     return absl::UnimplementedError(absl::StrCat("this store knows no method ", request.method));
   }
-  if (request.session == nullptr && request.method != v1::OPEN_SESSION) {
+  const bool opens = request.method == v1::OPEN_SESSION;
+  if (request.session == nullptr && !opens) {
     return absl::UnauthenticatedError("no session is bound to this endpoint; open one first");
+  }
+  // Endpoints with a session are data paths, and those of UCX have one from the start: sessions are
+  // opened on gRPC only (DESIGN section 6).
+  if (request.session != nullptr && opens) {
+    return absl::FailedPreconditionError(
+        "a session is bound to this endpoint already; open others on a connection of their own");
   }
   return absl::OkStatus();
 }
@@ -61,8 +69,9 @@ class StoreService::CarrierFace final : public transport::Service {
       context_.metrics.CountSessionRefused();
       return absl::InvalidArgumentError("the Hello message cannot be parsed");
     }
-    absl::StatusOr<std::shared_ptr<StoreSession>> session = context_.sessions.Bind(
-        request.token(), request.lowest_version(), request.highest_version(), carrier_);
+    const VersionRange versions{request.lowest_version(), request.highest_version()};
+    absl::StatusOr<std::shared_ptr<StoreSession>> session =
+        context_.sessions.Bind(request.token(), versions, carrier_);
     if (!session.ok()) {
       context_.metrics.CountSessionRefused();
       return session.status();
@@ -70,7 +79,7 @@ class StoreService::CarrierFace final : public transport::Service {
     LogDebug("session bound",
              {{"tenant", (*session)->tenant_name()}, {"carrier", name_}, {"endpoint", endpoint}});
     v1::HelloReply reply;
-    reply.set_version(kHighestVersion);
+    reply.set_version(*HighestCommonVersion(kProtocolVersions, versions));
     return transport::HelloReply{*std::move(session), reply.SerializeAsString()};
   }
 
