@@ -1,6 +1,7 @@
 #include "services/store/store_service.h"
 
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,17 +14,15 @@
 namespace reprise::store {
 namespace {
 
-enum class Lane { kInline, kQuick, kSlow };
-
 struct Route {
   void (*handler)(StoreContext&, const CallPtr&) = nullptr;
-  Lane lane = Lane::kQuick;
+  std::optional<Lane> lane = {};  // nullopt: at once, on the carrier's thread
 };
 
 // By Method number; Hello never comes as a request.
 constexpr std::array<Route, kMethods> kRoutes{{
     {},
-    {HandleOpenSession, Lane::kInline},
+    {HandleOpenSession, std::nullopt},
     {},
     {HandleLookup, Lane::kQuick},
     {HandlePublish, Lane::kSlow},
@@ -93,10 +92,10 @@ class StoreService::CarrierFace final : public transport::Service {
     absl::Status admitted = call->Admit();
     if (!admitted.ok()) return call->Fail(std::move(admitted));
     const Route& route = kRoutes[method];
-    if (route.lane == Lane::kInline) return route.handler(context_, call);
-    Executor& executor = route.lane == Lane::kQuick ? context_.quick : context_.slow;
+    if (!route.lane.has_value()) return route.handler(context_, call);
+    Executor& executor = *route.lane == Lane::kQuick ? context_.quick : context_.slow;
     if (!executor.TryRun([&context = context_, &route, call] {
-          if (call->Begin()) route.handler(context, call);
+          if (call->Begin(*route.lane)) route.handler(context, call);
         })) {
       context_.metrics.CountRefused();
       call->Fail(
