@@ -46,7 +46,7 @@ class StoreProcess {
  private:
   explicit StoreProcess(const MemoryPlan& memory);
 
-  absl::Status StartData(const StoreConfig& config);
+  absl::Status StartData(const std::string& address);
   absl::Status StartGrpc(const StoreConfig& config);
 
   const MemoryPlan memory_;

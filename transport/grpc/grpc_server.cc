@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include <grpcpp/server_builder.h>
 
+#include "common/host_port.h"
 #include "transport/grpc/grpc_library.h"
 #include "transport/grpc/grpc_server_call.h"
 
@@ -80,12 +81,8 @@ GrpcServerCore::GrpcServerCore(GrpcServerOptions options, Service& service)
 }
 
 absl::Status GrpcServerCore::Listen() {
-  const size_t colon = options_.listen.rfind(':');
-  if (colon == std::string::npos || options_.threads == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot listen on \"", options_.listen,
-                                                   "\" with ", options_.threads,
-                                                   " threads; give host:port and at least one"));
-  }
+  REPRISE_ASSIGN_OR_RETURN(HostPort bound, ParseHostPort(options_.listen, "the listen address"));
+  if (options_.threads == 0) return absl::InvalidArgumentError("a server needs a thread");
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
@@ -112,7 +109,8 @@ absl::Status GrpcServerCore::Listen() {
         absl::StrCat("cannot listen on ", options_.listen,
                      ": the port is in use or the address is not one of this machine's"));
   }
-  address_ = absl::StrCat(options_.listen.substr(0, colon), ":", port);
+  bound.port = static_cast<uint16_t>(port);
+  address_ = FormatHostPort(bound);
   for (const auto& queue : queues_) RequestCall(*queue);
   SweepLater();
   return absl::OkStatus();
