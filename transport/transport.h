@@ -30,6 +30,13 @@ namespace reprise::transport {
 // A method's number; proto/methods.h names them.
 using MethodId = uint16_t;
 
+// Memory made known to a carrier once, so that sends from it need no registration per request.
+// Unregisters on destruction; must not outlive the carrier (channel or server) that it came from.
+class Registration {
+ public:
+  virtual ~Registration() = default;
+};
+
 // ---- client ----
 
 struct Part {
@@ -81,6 +88,14 @@ class Channel {
   // until its deadline.
   virtual std::shared_ptr<Call> Start(CallRequest request,
                                       std::shared_ptr<CallObserver> observer) = 0;
+
+  // Bulk sent from inside `memory` needs no registration of its own; the peer gets no key to it.
+  // `memory` must stay mapped until the registration and everything sent from it are gone. A
+  // carrier that sends from any memory alike does nothing. INVALID_ARGUMENT for an empty region,
+  // RESOURCE_EXHAUSTED when it cannot be pinned.
+  virtual absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan /*memory*/) {
+    return std::make_unique<Registration>();
+  }
 
   // False once the connection is lost: every later call ends with UNAVAILABLE. A new session is
   // needed.
@@ -168,13 +183,10 @@ class Server {
   virtual ~Server() = default;
   // "host:port" as bound, the port never 0.
   virtual std::string address() const = 0;
-};
-
-// Memory made known to a carrier once, so that sends from it need no registration per request.
-// Unregisters on destruction; must not outlive the carrier.
-class Registration {
- public:
-  virtual ~Registration() = default;
+  // As Channel's, for the parts that the service sends.
+  virtual absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan /*memory*/) {
+    return std::make_unique<Registration>();
+  }
 };
 
 }  // namespace reprise::transport

@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreCo
 }
 
 absl::Status StoreProcess::StartData(const std::string& address) {
-  absl::StatusOr<std::unique_ptr<transport::UcxServer>> server = transport::UcxServer::Create(
+  absl::StatusOr<std::unique_ptr<transport::Server>> server = transport::UcxServer::Create(
       {.listen = address,
        .service = &service_->Face("ucx"),
        .receive_bytes = static_cast<size_t>(memory_.ucx_receive_bytes)});

@@ -62,11 +62,7 @@ class UcxServer final : public Server {
   UcxServer& operator=(const UcxServer&) = delete;
 
   std::string address() const override;
-
-  // Bulk sent from inside `memory` needs no registration of its own. The peer gets no key to it.
-  // `memory` must stay mapped until the registration and all parts sent from it are gone.
-  // RESOURCE_EXHAUSTED when it cannot be pinned.
-  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory);
+  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory) override;
 
   UcxStatistics statistics() const;
 
@@ -89,9 +85,7 @@ class UcxChannel final : public Channel {
   std::shared_ptr<Call> Start(CallRequest request, std::shared_ptr<CallObserver> observer) override;
   bool alive() const override;
   std::string_view carrier() const override { return "ucx"; }
-
-  // As UcxServer's.
-  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory);
+  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory) override;
 
   UcxStatistics statistics() const;
 
