@@ -11,6 +11,14 @@
 // others at most kMaxMessageBytes. Received bulk lands in buffers that the transport owns and is
 // handed on as SharedBytes: dropping the last reference gives the buffer back and grants the peer
 // credit for another part. Holding on to parts therefore throttles the sender, by design.
+//
+// Messages are serialized protobuf without a field 15: that number is where gRPC carries the bulk,
+// so that a message with one would arrive as something else there. They are opaque otherwise.
+//
+// A channel or server is not destroyed on a thread of its carrier's, that is inside a callback,
+// a handler or the destructor of a buffer's owner: its destructor waits for that thread. Handles of
+// calls, responders, and received parts may be dropped anywhere, also when their channel or server
+// is gone.
 #pragma once
 
 #include <chrono>
@@ -57,7 +65,7 @@ class CallObserver {
   virtual void OnDone(absl::Status status) = 0;
 };
 
-// A call under way. Thread-safe.
+// A call under way. Thread-safe. Dropping the handle does not end the call.
 class Call {
  public:
   virtual ~Call() = default;
