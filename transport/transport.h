@@ -148,7 +148,8 @@ class Responder {
 
   // Queues one part. Bulk is not copied: its owner is kept until the peer has it or the call is
   // dead. Parts with bulk wait for credit; a service sends few at once and uses WhenWritable
-  // between them. Never blocks. Parts sent after the call died are dropped.
+  // between them. Messages are not held back, and a client that leaves too many of them unread ends
+  // the call with RESOURCE_EXHAUSTED. Never blocks. Parts sent after the call died are dropped.
   virtual void Send(Part part) = 0;
 
   // Runs `ready` once, on some thread of the carrier's or at once on this one: when credit allows

@@ -28,6 +28,10 @@ class ChannelCore;
 class IoLoop;
 class ServerCore;
 
+// Heap that a channel or server uses at most for bulk too small for rendezvous that came when no
+// receive memory was free. More of it ends its calls with RESOURCE_EXHAUSTED.
+inline constexpr size_t kMaxParkedCopyBytes = 16 * kMiB;
+
 // What happened since the carrier's start, for metrics.
 struct UcxStatistics {
   uint64_t protocol_violations = 0;  // endpoints closed for a malformed frame
