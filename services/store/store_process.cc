@@ -124,7 +124,8 @@ absl::Status StoreProcess::StartData(const std::string& address) {
 }
 
 absl::Status StoreProcess::StartGrpc(const StoreConfig& config) {
-  // Half of the share: what is being read comes on top of what handlers hold.
+  // Half of the share: calls without a session, and the copies of what was just read, take the
+  // rest.
   REPRISE_ASSIGN_OR_RETURN(
       grpc_, transport::GrpcServer::Create(
                  {.listen = config.listen,
