@@ -18,8 +18,8 @@ namespace reprise::store {
 namespace {
 
 constexpr uint64_t kBaselineBytes = 96 * kMiB;
-// Requests as StoreCall bounds them, small bulk that waits for a receive slot, and replies that wait
-// to be sent: what one client may leave unread, which few do.
+// Requests as StoreCall bounds them, small bulk that waits for a receive slot, and replies that
+// wait to be sent: what one client may leave unread, which few do.
 constexpr uint64_t kMessageBytes =
     kMaxRequestBytesInAll + transport::kMaxParkedCopyBytes + 32 * kMiB;
 constexpr uint64_t kMinPiecesBytes = 64 * kMiB;
