@@ -1,11 +1,11 @@
 #include "client/network_connector.h"
 
-#include <charconv>
 #include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/host_port.h"
 #include "common/log.h"
 #include "proto/methods.h"
 #include "proto/reprise.pb.h"
@@ -15,48 +15,30 @@
 namespace reprise::client {
 namespace {
 
-// Length of the host in "host:port"; npos when `address` is not that.
-size_t HostLength(std::string_view address) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string_view::npos) return colon;
-  const std::string_view host = address.substr(0, colon);
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (!bracketed && host.find(':') != std::string_view::npos) return std::string_view::npos;
-  const std::string_view port = address.substr(colon + 1);
-  uint16_t number = 0;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  if (error != std::errc() || end != port.data() + port.size()) return std::string_view::npos;
-  return colon;
-}
-
 std::string HelloMessage(const std::string& token) {
   v1::HelloRequest hello;
   hello.set_token(token);
-  hello.set_lowest_version(kLowestProtocolVersion);
-  hello.set_highest_version(kHighestProtocolVersion);
+  hello.set_lowest_version(kProtocolVersions.lowest);
+  hello.set_highest_version(kProtocolVersions.highest);
   return hello.SerializeAsString();
 }
 
 absl::Status CheckHelloReply(const std::string& message) {
   v1::HelloReply reply;
-  if (reply.ParseFromString(message) && reply.version() >= kLowestProtocolVersion &&
-      reply.version() <= kHighestProtocolVersion) {
+  if (reply.ParseFromString(message) && reply.version() >= kProtocolVersions.lowest &&
+      reply.version() <= kProtocolVersions.highest) {
     return absl::OkStatus();
   }
   return absl::UnimplementedError(absl::StrCat("the store chose protocol version ", reply.version(),
-                                               "; this client speaks ", kLowestProtocolVersion,
-                                               " to ", kHighestProtocolVersion));
+                                               "; this client speaks ", kProtocolVersions.lowest,
+                                               " to ", kProtocolVersions.highest));
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<NetworkConnector>> NetworkConnector::Create(
     const ClientOptions& options) {
-  const size_t host = HostLength(options.address);
-  if (host == std::string_view::npos || host == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "address \"", options.address, "\" is not \"host:port\", for example 127.0.0.1:7070"));
-  }
+  REPRISE_RETURN_IF_ERROR(ParseHostPort(options.address, "the store's address").status());
   return std::unique_ptr<NetworkConnector>(new NetworkConnector(options));
 }
 
@@ -113,14 +95,14 @@ absl::StatusOr<NetworkConnector::Ticket> NetworkConnector::OpenSession(Deadline 
   }
   Ticket ticket{.token = reply.token(), .data_address = reply.data_address()};
   if (ticket.data_address.empty()) return ticket;
-  const size_t host = HostLength(ticket.data_address);
-  if (host == std::string_view::npos) {
+  if (ticket.data_address.starts_with(':')) {
+    // The host that was called.
+    ticket.data_address =
+        options_.address.substr(0, options_.address.rfind(':')) + ticket.data_address;
+  }
+  if (!ParseHostPort(ticket.data_address, "the data address").ok()) {
     return absl::InternalError(
         absl::StrCat("the store names \"", ticket.data_address, "\" as its data address"));
-  }
-  if (host == 0) {
-    ticket.data_address =
-        options_.address.substr(0, HostLength(options_.address)) + ticket.data_address;
   }
   return ticket;
 }

@@ -11,10 +11,6 @@
 
 namespace reprise::client {
 
-// Versions of the data path's protocol that this client speaks.
-inline constexpr uint32_t kLowestProtocolVersion = 1;
-inline constexpr uint32_t kHighestProtocolVersion = 1;
-
 class NetworkConnector final : public Connector {
  public:
   // INVALID_ARGUMENT when options.address is not "host:port".

@@ -1,5 +1,7 @@
 #include "proto/methods.h"
 
+#include <algorithm>
+
 #include "proto/reprise.pb.h"
 
 namespace reprise {
@@ -29,6 +31,12 @@ std::vector<std::string> GrpcPaths() {
         "/" + service->full_name() + "/" + service->method(i)->name();
   }
   return paths;
+}
+
+std::optional<uint32_t> HighestCommonVersion(VersionRange ours, VersionRange theirs) {
+  const uint32_t highest = std::min(ours.highest, theirs.highest);
+  if (highest < std::max(ours.lowest, theirs.lowest)) return std::nullopt;
+  return highest;
 }
 
 }  // namespace reprise

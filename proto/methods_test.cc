@@ -16,5 +16,13 @@ TEST(MethodsTest, EveryNumberHasThePathOfItsMethod) {
   for (size_t number = 1; number < paths.size(); ++number) EXPECT_NE(paths[number], "") << number;
 }
 
+TEST(MethodsTest, TheVersionIsTheHighestThatBothSpeak) {
+  EXPECT_EQ(HighestCommonVersion({1, 1}, {1, 1}), 1u);
+  EXPECT_EQ(HighestCommonVersion({1, 3}, {1, 2}), 2u);
+  EXPECT_EQ(HighestCommonVersion({1, 2}, {2, 9}), 2u);
+  EXPECT_EQ(HighestCommonVersion({2, 3}, {1, 1}), std::nullopt);
+  EXPECT_EQ(HighestCommonVersion({1, 1}, {2, 3}), std::nullopt);
+}
+
 }  // namespace
 }  // namespace reprise

@@ -166,8 +166,8 @@ class ParkedCalls {
   };
 
   void Park(Request request, std::unique_ptr<Responder> responder);
-  // The oldest call parked and not taken; nullopt when there was none within 30 s.
-  std::optional<Parked> Take();
+  // The oldest call parked and not taken; nullopt when there was none for that long.
+  std::optional<Parked> Take(Duration patience = std::chrono::seconds(30));
 
  private:
   Mutex mutex_;

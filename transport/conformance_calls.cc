@@ -192,5 +192,23 @@ TEST_P(CarrierConformance, ReceivedBulkOutlivesChannelAndServer) {
   EXPECT_TRUE(SameBytes(reply->bulk, bulk));
 }
 
+TEST_P(CarrierConformance, RegisteredMemoryIsSentAsAnyOther) {
+  const SharedBytes request_bulk = TestBulk(2 * kMiB, 1);
+  const SharedBytes reply_bulk = TestBulk(2 * kMiB, 2);
+  service_.On(7, [reply_bulk](Request request, std::unique_ptr<Responder> responder) {
+    responder->Send(Part{std::move(request.message), reply_bulk});
+    responder->Complete(absl::OkStatus());
+  });
+  std::unique_ptr<Channel> channel = Connect();
+  ASSERT_NE(channel, nullptr);
+  const auto at_server = server_->RegisterMemory(reply_bulk.bytes());
+  ASSERT_TRUE(at_server.ok()) << at_server.status();
+  const auto at_client = channel->RegisterMemory(request_bulk.bytes());
+  ASSERT_TRUE(at_client.ok()) << at_client.status();
+  const auto reply = CallAndWait(*channel, MakeRequest(7, "", request_bulk));
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(AsText(reply->bulk.bytes()), AsText(reply_bulk.bytes()));
+}
+
 }  // namespace
 }  // namespace reprise::transport

@@ -223,6 +223,37 @@ TEST_P(CarrierConformance, DestroyingAChannelCancelsItsCalls) {
   EXPECT_TRUE(service_.WaitForLostSessions(1));
 }
 
+// A call that was started, or cancelled by another thread, in the moment of the destruction could
+// be left without its end, or reach for what was gone.
+TEST_P(CarrierConformance, DestroyingAChannelAgainAndAgainEndsWhatHadJustBegun) {
+#ifdef REPRISE_SANITIZED
+  constexpr int kRounds = 50;
+#else
+  constexpr int kRounds = 300;
+#endif
+  const SharedBytes bulk = TestBulk(100'000, 1);
+  for (int round = 0; round < kRounds; ++round) {
+    std::unique_ptr<Channel> channel = Connect();
+    ASSERT_NE(channel, nullptr) << "in round " << round;
+    std::vector<std::shared_ptr<RecordingObserver>> observers;
+    std::vector<std::shared_ptr<Call>> calls;
+    for (int i = 0; i < 6; ++i) {
+      observers.push_back(std::make_shared<RecordingObserver>([](const Part&) {}));
+      calls.push_back(channel->Start(MakeRequest(kEcho, "", i % 2 == 0 ? bulk : SharedBytes()),
+                                     observers.back()));
+      // In every third round some of them are well under way.
+      if (round % 3 == 0) std::this_thread::yield();
+    }
+    std::thread canceller([&calls] {
+      for (const auto& call : calls) call->Cancel();
+    });
+    channel.reset();
+    for (const auto& observer : observers) EXPECT_TRUE(observer->done()) << "in round " << round;
+    canceller.join();
+  }
+  EXPECT_TRUE(service_.WaitForLostSessions(kRounds));
+}
+
 TEST_P(CarrierConformance, DestroyingAServerEndsItsCalls) {
   std::unique_ptr<Channel> channel = Connect();
   ASSERT_NE(channel, nullptr);

@@ -196,8 +196,8 @@ void ParkedCalls::Park(Request request, std::unique_ptr<Responder> responder) {
   wake_.notify_all();
 }
 
-std::optional<ParkedCalls::Parked> ParkedCalls::Take() {
-  const TimePoint until = Clock::Steady().Now() + kPatience;
+std::optional<ParkedCalls::Parked> ParkedCalls::Take(Duration patience) {
+  const TimePoint until = Clock::Steady().Now() + patience;
   MutexLock lock(mutex_);
   while (parked_.empty()) {
     if (wake_.wait_until(mutex_, until) == std::cv_status::timeout) return std::nullopt;

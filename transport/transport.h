@@ -11,6 +11,14 @@
 // others at most kMaxMessageBytes. Received bulk lands in buffers that the transport owns and is
 // handed on as SharedBytes: dropping the last reference gives the buffer back and grants the peer
 // credit for another part. Holding on to parts therefore throttles the sender, by design.
+//
+// Messages are serialized protobuf without a field 15: that number is where gRPC carries the bulk,
+// so that a message with one would arrive as something else there. They are opaque otherwise.
+//
+// A channel or server is not destroyed on a thread of its carrier's, that is inside a callback,
+// a handler or the destructor of a buffer's owner: its destructor waits for that thread. Handles of
+// calls, responders, and received parts may be dropped anywhere, also when their channel or server
+// is gone.
 #pragma once
 
 #include <chrono>
@@ -29,6 +37,13 @@ namespace reprise::transport {
 
 // A method's number; proto/methods.h names them.
 using MethodId = uint16_t;
+
+// Memory made known to a carrier once, so that sends from it need no registration per request.
+// Unregisters on destruction; must not outlive the carrier (channel or server) that it came from.
+class Registration {
+ public:
+  virtual ~Registration() = default;
+};
 
 // ---- client ----
 
@@ -50,7 +65,7 @@ class CallObserver {
   virtual void OnDone(absl::Status status) = 0;
 };
 
-// A call under way. Thread-safe.
+// A call under way. Thread-safe. Dropping the handle does not end the call.
 class Call {
  public:
   virtual ~Call() = default;
@@ -81,6 +96,14 @@ class Channel {
   // until its deadline.
   virtual std::shared_ptr<Call> Start(CallRequest request,
                                       std::shared_ptr<CallObserver> observer) = 0;
+
+  // Bulk sent from inside `memory` needs no registration of its own; the peer gets no key to it.
+  // `memory` must stay mapped until the registration and everything sent from it are gone. A
+  // carrier that sends from any memory alike does nothing. INVALID_ARGUMENT for an empty region,
+  // RESOURCE_EXHAUSTED when it cannot be pinned.
+  virtual absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan /*memory*/) {
+    return std::make_unique<Registration>();
+  }
 
   // False once the connection is lost: every later call ends with UNAVAILABLE. A new session is
   // needed.
@@ -125,7 +148,8 @@ class Responder {
 
   // Queues one part. Bulk is not copied: its owner is kept until the peer has it or the call is
   // dead. Parts with bulk wait for credit; a service sends few at once and uses WhenWritable
-  // between them. Never blocks. Parts sent after the call died are dropped.
+  // between them. Messages are not held back, and a client that leaves too many of them unread ends
+  // the call with RESOURCE_EXHAUSTED. Never blocks. Parts sent after the call died are dropped.
   virtual void Send(Part part) = 0;
 
   // Runs `ready` once, on some thread of the carrier's or at once on this one: when credit allows
@@ -168,13 +192,10 @@ class Server {
   virtual ~Server() = default;
   // "host:port" as bound, the port never 0.
   virtual std::string address() const = 0;
-};
-
-// Memory made known to a carrier once, so that sends from it need no registration per request.
-// Unregisters on destruction; must not outlive the carrier.
-class Registration {
- public:
-  virtual ~Registration() = default;
+  // As Channel's, for the parts that the service sends.
+  virtual absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan /*memory*/) {
+    return std::make_unique<Registration>();
+  }
 };
 
 }  // namespace reprise::transport

@@ -3,9 +3,9 @@
 #include <stdio.h>
 
 #include "chunk/container.h"
+#include "proto/methods.h"
 #include "services/cli/commands.h"
 #include "services/cli/json_line.h"
-#include "services/store/sessions.h"
 
 namespace reprise::cli {
 
@@ -14,11 +14,11 @@ absl::StatusOr<int> Version(bool json) {
   if (json) {
     JsonLine()
         .Text("software", software)
-        .Number("protocol", store::kHighestVersion)
+        .Number("protocol", kProtocolVersions.highest)
         .Number("container", kContainerVersion)
         .Print();
   } else {
-    printf("reprise %s, protocol %u, container %u\n", software.c_str(), store::kHighestVersion,
+    printf("reprise %s, protocol %u, container %u\n", software.c_str(), kProtocolVersions.highest,
            kContainerVersion);
   }
   return kExitOk;

@@ -12,13 +12,16 @@
 #include "common/limits.h"
 #include "services/store/byte_size.h"
 #include "services/store/store_call.h"
+#include "transport/ucx/ucx_transport.h"
 
 namespace reprise::store {
 namespace {
 
 constexpr uint64_t kBaselineBytes = 96 * kMiB;
-// Requests as StoreCall bounds them, and as much again for replies that wait to be sent.
-constexpr uint64_t kMessageBytes = 2 * kMaxRequestBytesInAll;
+// Requests as StoreCall bounds them, small bulk that waits for a receive slot, and replies that
+// wait to be sent: what one client may leave unread, which few do.
+constexpr uint64_t kMessageBytes =
+    kMaxRequestBytesInAll + transport::kMaxParkedCopyBytes + 32 * kMiB;
 constexpr uint64_t kMinPiecesBytes = 64 * kMiB;
 
 // A share of `total`, in whole parts, within bounds.

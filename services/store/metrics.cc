@@ -81,7 +81,8 @@ void CarrierMetrics::CountOut(size_t bytes) const {
 struct StoreMetrics::Series {
   std::array<CarrierMetrics, kCarrierNames.size()> carriers;
   std::array<MethodMetrics, kMethods> methods;
-  Histogram* queue_delay = nullptr;
+  Histogram* quick_delay = nullptr;
+  Histogram* slow_delay = nullptr;
   Counter* lookup_hits = nullptr;
   Counter* lookup_misses = nullptr;
   Counter* fetch_hits = nullptr;
@@ -122,11 +123,12 @@ StoreMetrics::StoreMetrics()
     }
     metrics.seconds = &seconds.Add({{"method", kMethodNames[method]}}, LatencyBuckets());
   }
-  series_->queue_delay = &prometheus::BuildHistogram()
-                              .Name("reprise_store_queue_seconds")
-                              .Help("How long requests waited before being worked on.")
-                              .Register(registry)
-                              .Add({}, LatencyBuckets());
+  auto& delays = prometheus::BuildHistogram()
+                     .Name("reprise_store_queue_seconds")
+                     .Help("How long requests waited before being worked on.")
+                     .Register(registry);
+  series_->quick_delay = &delays.Add({{"lane", "quick"}}, LatencyBuckets());
+  series_->slow_delay = &delays.Add({{"lane", "slow"}}, LatencyBuckets());
   auto& lookups = counters("reprise_store_lookup_pieces_total", "Pieces asked for by Lookup.");
   series_->lookup_hits = &lookups.Add({{"result", "hit"}});
   series_->lookup_misses = &lookups.Add({{"result", "miss"}});
@@ -169,19 +171,20 @@ void StoreMetrics::CountRequest(size_t method, absl::StatusCode code, Duration t
   metrics.seconds->Observe(Seconds(took));
 }
 
-void StoreMetrics::CountQueueDelay(Duration delay) {
-  series_->queue_delay->Observe(Seconds(delay));
+void StoreMetrics::CountQueueDelay(Lane lane, Duration delay) {
+  if (lane == Lane::kSlow) return series_->slow_delay->Observe(Seconds(delay));
+  series_->quick_delay->Observe(Seconds(delay));
   // An exponential mean over about eight requests; a lost update between threads costs nothing.
   constexpr int64_t kCap = 1'000'000'000;
   const int64_t us =
       std::min(kCap, std::chrono::duration_cast<std::chrono::microseconds>(delay).count());
-  const int64_t mean = recent_queue_delay_us_.load(std::memory_order_relaxed);
-  recent_queue_delay_us_.store(static_cast<uint32_t>(std::max<int64_t>(0, mean + (us - mean) / 8)),
+  const int64_t mean = recent_quick_delay_us_.load(std::memory_order_relaxed);
+  recent_quick_delay_us_.store(static_cast<uint32_t>(std::max<int64_t>(0, mean + (us - mean) / 8)),
                                std::memory_order_relaxed);
 }
 
 std::chrono::microseconds StoreMetrics::recent_queue_delay() const {
-  return std::chrono::microseconds(recent_queue_delay_us_.load(std::memory_order_relaxed));
+  return std::chrono::microseconds(recent_quick_delay_us_.load(std::memory_order_relaxed));
 }
 
 void StoreMetrics::CountLookup(size_t hits, size_t misses) {

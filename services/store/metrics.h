@@ -30,6 +30,10 @@ inline constexpr size_t kStatusCodes = 17;
 // One past the highest number of proto's Method.
 inline constexpr size_t kMethods = 9;
 
+// Which executor a request waits for: that of lookups and fetches, or that of what takes
+// milliseconds.
+enum class Lane { kQuick, kSlow };
+
 // Bytes of requests and replies, bulk included, as the service sees them.
 struct CarrierMetrics {
   void CountIn(size_t bytes) const;
@@ -63,8 +67,9 @@ class StoreMetrics {
 
   void CountRequest(size_t method, absl::StatusCode code, Duration took);
   // A request waited this long before somebody worked on it.
-  void CountQueueDelay(Duration delay);
-  // The recent mean of those waits, as Lookup reports it.
+  void CountQueueDelay(Lane lane, Duration delay);
+  // The recent mean of the quick lane's waits, as Lookup reports it: what a planner compares with
+  // computing anew is how long its fetch will wait, not somebody's publish.
   std::chrono::microseconds recent_queue_delay() const;
 
   void CountLookup(size_t hits, size_t misses);
@@ -87,7 +92,7 @@ class StoreMetrics {
 
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::unique_ptr<Series> series_;
-  std::atomic<uint32_t> recent_queue_delay_us_{0};
+  std::atomic<uint32_t> recent_quick_delay_us_{0};
 };
 
 }  // namespace reprise::store

@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include <httplib.h>
 
-#include "services/store/endpoint.h"
+#include "common/host_port.h"
 
 namespace reprise::store {
 
@@ -26,7 +26,7 @@ MetricsServer::MetricsServer() : http_(std::make_unique<Http>()) {}
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Create(
     const std::string& address, std::function<std::string()> render) {
-  REPRISE_ASSIGN_OR_RETURN(Endpoint endpoint, ParseEndpoint(address, "the metrics address"));
+  REPRISE_ASSIGN_OR_RETURN(HostPort endpoint, ParseHostPort(address, "the metrics address"));
   std::unique_ptr<MetricsServer> self(new MetricsServer());
   httplib::Server& server = self->http_->server;
 
@@ -68,7 +68,7 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Create(
         absl::StrCat("cannot listen on ", address, " for metrics: ", reason));
   }
   endpoint.port = static_cast<uint16_t>(port);
-  self->address_ = FormatEndpoint(endpoint);
+  self->address_ = FormatHostPort(endpoint);
   self->http_->thread = std::thread([raw = self.get()] { raw->http_->server.listen_after_bind(); });
   self->http_->listening.get_future().wait();
   return self;

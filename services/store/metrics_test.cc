@@ -11,12 +11,13 @@ using ::testing::Not;
 
 TEST(Metrics, EverySeriesExistsFromTheStart) {
   const std::string text = StoreMetrics().Render({});
-  for (const char* line :
-       {"reprise_store_pieces 0", "reprise_store_corrupt_pieces_total 0",
-        "reprise_store_requests_total{code=\"OK\",method=\"Fetch\"} 0",
-        "reprise_store_requests_total{code=\"DATA_LOSS\",method=\"Publish\"} 0",
-        "reprise_store_bytes_out_total{carrier=\"ucx\"} 0", "reprise_store_queue_seconds_count 0",
-        "reprise_store_published_pieces_total{result=\"rejected\"} 0"}) {
+  for (const char* line : {"reprise_store_pieces 0", "reprise_store_corrupt_pieces_total 0",
+                           "reprise_store_requests_total{code=\"OK\",method=\"Fetch\"} 0",
+                           "reprise_store_requests_total{code=\"DATA_LOSS\",method=\"Publish\"} 0",
+                           "reprise_store_bytes_out_total{carrier=\"ucx\"} 0",
+                           "reprise_store_queue_seconds_count{lane=\"quick\"} 0",
+                           "reprise_store_queue_seconds_count{lane=\"slow\"} 0",
+                           "reprise_store_published_pieces_total{result=\"rejected\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }
@@ -56,12 +57,25 @@ TEST(Metrics, CountsUnderTheRightLabels) {
 TEST(Metrics, QueueDelayIsARecentMean) {
   StoreMetrics metrics;
   EXPECT_EQ(metrics.recent_queue_delay().count(), 0);
-  for (int i = 0; i < 200; ++i) metrics.CountQueueDelay(std::chrono::microseconds(800));
+  for (int i = 0; i < 200; ++i)
+    metrics.CountQueueDelay(Lane::kQuick, std::chrono::microseconds(800));
   EXPECT_NEAR(static_cast<double>(metrics.recent_queue_delay().count()), 800, 8);
-  for (int i = 0; i < 200; ++i) metrics.CountQueueDelay(Duration::zero());
+  for (int i = 0; i < 200; ++i) metrics.CountQueueDelay(Lane::kQuick, Duration::zero());
   EXPECT_LE(metrics.recent_queue_delay().count(), 8);
-  metrics.CountQueueDelay(std::chrono::hours(24 * 365 * 100));
+  metrics.CountQueueDelay(Lane::kQuick, std::chrono::hours(24 * 365 * 100));
   EXPECT_GT(metrics.recent_queue_delay().count(), 1'000'000);
+}
+
+TEST(Metrics, PublishesThatWaitSayNothingAboutLookups) {
+  StoreMetrics metrics;
+  for (int i = 0; i < 200; ++i) {
+    metrics.CountQueueDelay(Lane::kSlow, std::chrono::seconds(5));
+    metrics.CountQueueDelay(Lane::kQuick, std::chrono::microseconds(100));
+  }
+  EXPECT_LE(metrics.recent_queue_delay().count(), 100);
+  const std::string text = metrics.Render({});
+  EXPECT_THAT(text, HasSubstr("reprise_store_queue_seconds_bucket{lane=\"quick\",le=\"1\"} 200"));
+  EXPECT_THAT(text, HasSubstr("reprise_store_queue_seconds_bucket{lane=\"slow\",le=\"1\"} 0"));
 }
 
 }  // namespace

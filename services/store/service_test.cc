@@ -55,6 +55,15 @@ TEST_F(ServiceTest, NothingWorksWithoutASession) {
   }
 }
 
+TEST_F(ServiceTest, ASessionIsNotOpenedFromWithinAnother) {
+  const auto channel = Connect();
+  v1::OpenSessionRequest open;
+  open.set_tenant("default");
+  EXPECT_EQ(Run(*channel, v1::OPEN_SESSION, open.SerializeAsString()).status.code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(HasMetric("reprise_store_sessions 1"));
+}
+
 TEST_F(ServiceTest, LookupReportsThePrefixThatIsThere) {
   const auto channel = Connect();
   const auto container = Store(*channel, KeyNumber(1), {.planes = 3, .layers = 2});

@@ -89,17 +89,17 @@ absl::StatusOr<Token> SessionTable::Open(std::string_view tenant, std::string_vi
 }
 
 absl::StatusOr<std::shared_ptr<StoreSession>> SessionTable::Bind(std::string_view token,
-                                                                 uint32_t lowest_version,
-                                                                 uint32_t highest_version,
+                                                                 VersionRange versions,
                                                                  const CarrierMetrics& carrier) {
-  if (lowest_version > highest_version) {
-    return absl::InvalidArgumentError(absl::StrCat("Hello names versions ", lowest_version, " to ",
-                                                   highest_version, ", which is no range"));
+  if (versions.lowest > versions.highest) {
+    return absl::InvalidArgumentError(absl::StrCat("Hello names versions ", versions.lowest, " to ",
+                                                   versions.highest, ", which is no range"));
   }
-  if (lowest_version > kHighestVersion || highest_version < kLowestVersion) {
-    return absl::UnimplementedError(absl::StrCat(
-        "the client speaks protocol versions ", lowest_version, " to ", highest_version,
-        ", this store ", kLowestVersion, " to ", kHighestVersion, "; update the older one"));
+  if (!HighestCommonVersion(kProtocolVersions, versions).has_value()) {
+    return absl::UnimplementedError(
+        absl::StrCat("the client speaks protocol versions ", versions.lowest, " to ",
+                     versions.highest, ", this store ", kProtocolVersions.lowest, " to ",
+                     kProtocolVersions.highest, "; update the older one"));
   }
   MutexLock lock(mutex_);
   DropExpired(clock_.Now());

@@ -23,6 +23,7 @@
 #include "common/clock.h"
 #include "common/mutex.h"
 #include "common/status.h"
+#include "proto/methods.h"
 #include "services/store/metrics.h"
 #include "services/store/store_config.h"
 #include "services/store/uploads.h"
@@ -31,9 +32,6 @@
 
 namespace reprise::store {
 
-// The protocol's versions that this store speaks.
-inline constexpr uint32_t kLowestVersion = 1;
-inline constexpr uint32_t kHighestVersion = 1;
 inline constexpr size_t kTokenBytes = 16;
 
 struct SessionLimits {
@@ -99,9 +97,7 @@ class SessionTable {
   // UNAUTHENTICATED for a token that is unknown, expired or bound already; INVALID_ARGUMENT or
   // UNIMPLEMENTED when the versions make no sense or do not meet ours. `carrier` outlives the
   // session.
-  absl::StatusOr<std::shared_ptr<StoreSession>> Bind(std::string_view token,
-                                                     uint32_t lowest_version,
-                                                     uint32_t highest_version,
+  absl::StatusOr<std::shared_ptr<StoreSession>> Bind(std::string_view token, VersionRange versions,
                                                      const CarrierMetrics& carrier)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

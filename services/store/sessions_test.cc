@@ -24,7 +24,7 @@ class SessionsTest : public ::testing::Test {
     return SessionTable({{"search", "one"}, {"chat", "two"}}, limits, clock_, Counting());
   }
   absl::StatusOr<std::shared_ptr<StoreSession>> Bind(SessionTable& table, const Token& token) {
-    return table.Bind(AsText(token), 1, 1, metrics_.Carrier("loopback"));
+    return table.Bind(AsText(token), {1, 1}, metrics_.Carrier("loopback"));
   }
 
   ManualClock clock_;
@@ -78,14 +78,15 @@ TEST_F(SessionsTest, HostileTokensAndVersions) {
   const CarrierMetrics& carrier = metrics_.Carrier("loopback");
   for (const std::string& token :
        {std::string(), std::string("x"), std::string(16, '\0'), std::string(1 << 20, 'x')}) {
-    EXPECT_EQ(table.Bind(token, 1, 1, carrier).status().code(), absl::StatusCode::kUnauthenticated);
+    EXPECT_EQ(table.Bind(token, {1, 1}, carrier).status().code(),
+              absl::StatusCode::kUnauthenticated);
   }
   const std::string token(AsText(table.Open("chat", "two").value()));
-  EXPECT_EQ(table.Bind(token, 2, 1, carrier).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(table.Bind(token, 2, 9, carrier).status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(table.Bind(token, 0, 0, carrier).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(table.Bind(token, {2, 1}, carrier).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(table.Bind(token, {2, 9}, carrier).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(table.Bind(token, {0, 0}, carrier).status().code(), absl::StatusCode::kUnimplemented);
   // None of that used the token up.
-  EXPECT_TRUE(table.Bind(token, 1, 7, carrier).ok());
+  EXPECT_TRUE(table.Bind(token, {1, 7}, carrier).ok());
 }
 
 TEST_F(SessionsTest, OneTenantCannotKeepAnotherOut) {

@@ -45,8 +45,8 @@ absl::Status StoreCall::Admit() {
   return absl::OkStatus();
 }
 
-bool StoreCall::Begin() {
-  context_.metrics.CountQueueDelay(context_.clock.Now() - arrived_);
+bool StoreCall::Begin(Lane lane) {
+  context_.metrics.CountQueueDelay(lane, context_.clock.Now() - arrived_);
   absl::Status wanted = StillWanted();
   if (wanted.ok()) return true;
   Fail(std::move(wanted));

@@ -56,8 +56,8 @@ class StoreCall {
   // under way, INVALID_ARGUMENT when the message is longer than any that is meant. Once, before any
   // work.
   absl::Status Admit();
-  // Counts the wait, and answers what nobody waits for any more: false then.
-  bool Begin();
+  // Counts the wait in `lane`, and answers what nobody waits for any more: false then.
+  bool Begin(Lane lane);
 
   transport::MethodId method() const { return request_.method; }
   const std::string& message() const { return request_.message; }

@@ -9,10 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include <yaml-cpp/yaml.h>
 
+#include "common/host_port.h"
 #include "common/limits.h"
 #include "services/store/absl_text.h"
 #include "services/store/byte_size.h"
-#include "services/store/endpoint.h"
 
 namespace reprise::store {
 namespace {
@@ -80,7 +80,7 @@ class YamlApplier {
     REPRISE_ASSIGN_OR_RETURN(std::string text, Scalar(value, key, key_node));
     const bool is_address = key == "listen" || key == "data" || key == "metrics";
     if (is_address && (key == "listen" || text != kOff)) {
-      const absl::StatusOr<Endpoint> endpoint = ParseEndpoint(text, key);
+      const absl::StatusOr<HostPort> endpoint = ParseHostPort(text, key);
       if (!endpoint.ok()) return ErrorFrom(value, endpoint.status());
     }
     if (key == "listen") config_.listen = std::move(text);

@@ -32,7 +32,8 @@ struct TenantConfig {
 struct StoreConfig {
   // gRPC: sessions, and the fallback data path.
   std::string listen = "127.0.0.1:7070";
-  // UCX data path: "host:port", "off", or empty for the host of `listen` and any free port.
+  // UCX data path: "host:port", "off", or empty for the host of `listen` and any free port ("off"
+  // where that host is an IPv6 literal, which UCX cannot use).
   std::string data;
   // nullopt: a quarter of the machine's memory.
   std::optional<uint64_t> memory_bytes;

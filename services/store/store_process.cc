@@ -13,9 +13,10 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "common/host_port.h"
 #include "common/log.h"
 #include "proto/methods.h"
-#include "services/store/endpoint.h"
+#include "proto/reprise.pb.h"
 #include "services/store/version.h"
 #include "transport/grpc/grpc_server.h"
 #include "transport/ucx/ucx_transport.h"
@@ -23,8 +24,6 @@
 namespace reprise::store {
 namespace {
 
-// Number of Hello in proto's Method.
-constexpr transport::MethodId kHelloMethod = 2;
 constexpr size_t kMaxHandlerThreads = 8;
 
 bool IsLoopback(std::string_view host) {
@@ -33,9 +32,23 @@ bool IsLoopback(std::string_view host) {
 
 // The address as clients are told it: without a host when it listens on all of them.
 std::string Advertised(const std::string& address) {
-  absl::StatusOr<Endpoint> endpoint = ParseEndpoint(address, "the data address");
-  if (!endpoint.ok() || !IsWildcard(endpoint->host)) return address;
-  return absl::StrCat(":", endpoint->port);
+  const absl::StatusOr<HostPort> bound = ParseHostPort(address, "the data address");
+  if (!bound.ok() || !IsWildcard(bound->host)) return address;
+  return absl::StrCat(":", bound->port);
+}
+
+// Where the data path is to listen, or "off". Without a word about it that is the host of --listen,
+// unless UCX cannot use that one.
+absl::StatusOr<std::string> DataAddress(const StoreConfig& config) {
+  if (config.data == kOff) return config.data;
+  if (!config.data.empty()) {
+    REPRISE_RETURN_IF_ERROR(ParseHostPort(config.data, "the data address").status());
+    return config.data;
+  }
+  REPRISE_ASSIGN_OR_RETURN(HostPort address, ParseHostPort(config.listen, "the listen address"));
+  if (IsIpv6(address.host)) return std::string(kOff);
+  address.port = 0;
+  return FormatHostPort(address);
 }
 
 std::string_view PageKindName(PageKind kind) {
@@ -62,7 +75,7 @@ StoreServiceOptions ServiceOptions(const StoreConfig& config, const MemoryPlan& 
 }
 
 void WarnIfOpen(const StoreConfig& config) {
-  const absl::StatusOr<Endpoint> listen = ParseEndpoint(config.listen, "the listen address");
+  const absl::StatusOr<HostPort> listen = ParseHostPort(config.listen, "the listen address");
   if (!config.tenants.empty() || (listen.ok() && IsLoopback(listen->host))) return;
   LogWarning("anyone who can reach this store may use it: no tenants are configured",
              {{"listen", config.listen}});
@@ -87,24 +100,17 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreCo
           return service->RenderMetrics();
         }));
   }
-  if (config.data != kOff) {
-    REPRISE_RETURN_IF_ERROR(self->StartData(config));
+  REPRISE_ASSIGN_OR_RETURN(const std::string data, DataAddress(config));
+  if (data != kOff) {
+    REPRISE_RETURN_IF_ERROR(self->StartData(data));
   }
   REPRISE_RETURN_IF_ERROR(self->StartGrpc(config));
   if (self->metrics_ != nullptr) self->metrics_->set_ready(true);
   return self;
 }
 
-absl::Status StoreProcess::StartData(const StoreConfig& config) {
-  std::string address = config.data;
-  if (address.empty()) {
-    REPRISE_ASSIGN_OR_RETURN(Endpoint endpoint, ParseEndpoint(config.listen, "the listen address"));
-    endpoint.port = 0;
-    address = FormatEndpoint(endpoint);
-  } else {
-    REPRISE_RETURN_IF_ERROR(ParseEndpoint(address, "the data address").status());
-  }
-  absl::StatusOr<std::unique_ptr<transport::UcxServer>> server = transport::UcxServer::Create(
+absl::Status StoreProcess::StartData(const std::string& address) {
+  absl::StatusOr<std::unique_ptr<transport::Server>> server = transport::UcxServer::Create(
       {.listen = address,
        .service = &service_->Face("ucx"),
        .receive_bytes = static_cast<size_t>(memory_.ucx_receive_bytes)});
@@ -118,12 +124,13 @@ absl::Status StoreProcess::StartData(const StoreConfig& config) {
 }
 
 absl::Status StoreProcess::StartGrpc(const StoreConfig& config) {
-  // Half of the share: what is being read comes on top of what handlers hold.
+  // Half of the share: calls without a session, and the copies of what was just read, take the
+  // rest.
   REPRISE_ASSIGN_OR_RETURN(
       grpc_, transport::GrpcServer::Create(
                  {.listen = config.listen,
                   .paths = GrpcPaths(),
-                  .hello_method = kHelloMethod,
+                  .hello_method = v1::HELLO,
                   .max_received_bytes = static_cast<size_t>(memory_.grpc_receive_bytes / 2)},
                  service_->Face("grpc")));
   return absl::OkStatus();
@@ -164,6 +171,10 @@ absl::Status RunStore(const StoreConfig& config) {
   REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<StoreProcess> store, StoreProcess::Create(config));
   SetLogLevel(config.log_level);
   WarnIfOpen(config);
+  if (config.data.empty() && store->data_address() == kOff) {
+    LogInfo("no UCX data path: it needs IPv4, and --listen names an IPv6 address; give --data one",
+            {{"listen", config.listen}});
+  }
   LogInfo("store ready", {{"version", SoftwareVersion()},
                           {"grpc", store->listen_address()},
                           {"data", store->data_address()},

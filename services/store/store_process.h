@@ -15,10 +15,6 @@
 #include "storage/host/host_store.h"
 #include "transport/transport.h"
 
-namespace reprise::transport {
-class UcxServer;
-}  // namespace reprise::transport
-
 namespace reprise::store {
 
 class StoreProcess {
@@ -46,7 +42,7 @@ class StoreProcess {
  private:
   explicit StoreProcess(const MemoryPlan& memory);
 
-  absl::Status StartData(const StoreConfig& config);
+  absl::Status StartData(const std::string& address);
   absl::Status StartGrpc(const StoreConfig& config);
 
   const MemoryPlan memory_;
@@ -54,7 +50,7 @@ class StoreProcess {
   std::unique_ptr<storage::HostStore> pieces_;
   std::unique_ptr<StoreService> service_;
   std::unique_ptr<MetricsServer> metrics_;
-  std::unique_ptr<transport::UcxServer> ucx_;
+  std::unique_ptr<transport::Server> ucx_;
   std::unique_ptr<transport::Registration> arena_registration_;
   std::unique_ptr<transport::Registration> gather_registration_;
   std::unique_ptr<transport::Server> grpc_;

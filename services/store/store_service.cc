@@ -1,28 +1,28 @@
 #include "services/store/store_service.h"
 
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/log.h"
+#include "proto/methods.h"
 #include "proto/reprise.pb.h"
 #include "services/store/handlers.h"
 
 namespace reprise::store {
 namespace {
 
-enum class Lane { kInline, kQuick, kSlow };
-
 struct Route {
   void (*handler)(StoreContext&, const CallPtr&) = nullptr;
-  Lane lane = Lane::kQuick;
+  std::optional<Lane> lane = {};  // nullopt: at once, on the carrier's thread
 };
 
 // By Method number; Hello never comes as a request.
 constexpr std::array<Route, kMethods> kRoutes{{
     {},
-    {HandleOpenSession, Lane::kInline},
+    {HandleOpenSession, std::nullopt},
     {},
     {HandleLookup, Lane::kQuick},
     {HandlePublish, Lane::kSlow},
@@ -38,8 +38,15 @@ absl::Status CheckRoute(const transport::Request& request) {
   if (request.method >= kMethods || kRoutes[request.method].handler == nullptr) {
     return absl::UnimplementedError(absl::StrCat("this store knows no method ", request.method));
   }
-  if (request.session == nullptr && request.method != v1::OPEN_SESSION) {
+  const bool opens = request.method == v1::OPEN_SESSION;
+  if (request.session == nullptr && !opens) {
     return absl::UnauthenticatedError("no session is bound to this endpoint; open one first");
+  }
+  // Endpoints with a session are data paths, and those of UCX have one from the start: sessions are
+  // opened on gRPC only (DESIGN section 6).
+  if (request.session != nullptr && opens) {
+    return absl::FailedPreconditionError(
+        "a session is bound to this endpoint already; open others on a connection of their own");
   }
   return absl::OkStatus();
 }
@@ -61,8 +68,9 @@ class StoreService::CarrierFace final : public transport::Service {
       context_.metrics.CountSessionRefused();
       return absl::InvalidArgumentError("the Hello message cannot be parsed");
     }
-    absl::StatusOr<std::shared_ptr<StoreSession>> session = context_.sessions.Bind(
-        request.token(), request.lowest_version(), request.highest_version(), carrier_);
+    const VersionRange versions{request.lowest_version(), request.highest_version()};
+    absl::StatusOr<std::shared_ptr<StoreSession>> session =
+        context_.sessions.Bind(request.token(), versions, carrier_);
     if (!session.ok()) {
       context_.metrics.CountSessionRefused();
       return session.status();
@@ -70,7 +78,7 @@ class StoreService::CarrierFace final : public transport::Service {
     LogDebug("session bound",
              {{"tenant", (*session)->tenant_name()}, {"carrier", name_}, {"endpoint", endpoint}});
     v1::HelloReply reply;
-    reply.set_version(kHighestVersion);
+    reply.set_version(*HighestCommonVersion(kProtocolVersions, versions));
     return transport::HelloReply{*std::move(session), reply.SerializeAsString()};
   }
 
@@ -84,10 +92,10 @@ class StoreService::CarrierFace final : public transport::Service {
     absl::Status admitted = call->Admit();
     if (!admitted.ok()) return call->Fail(std::move(admitted));
     const Route& route = kRoutes[method];
-    if (route.lane == Lane::kInline) return route.handler(context_, call);
-    Executor& executor = route.lane == Lane::kQuick ? context_.quick : context_.slow;
+    if (!route.lane.has_value()) return route.handler(context_, call);
+    Executor& executor = *route.lane == Lane::kQuick ? context_.quick : context_.slow;
     if (!executor.TryRun([&context = context_, &route, call] {
-          if (call->Begin()) route.handler(context, call);
+          if (call->Begin(*route.lane)) route.handler(context, call);
         })) {
       context_.metrics.CountRefused();
       call->Fail(

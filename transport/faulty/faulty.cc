@@ -44,6 +44,16 @@ bool FaultyChannel::alive() const {
   return inner_ != nullptr && inner_->alive();
 }
 
+absl::StatusOr<std::unique_ptr<Registration>> FaultyChannel::RegisterMemory(ByteSpan memory) {
+  std::shared_ptr<Channel> inner;
+  {
+    MutexLock lock(mutex_);
+    inner = inner_;
+  }
+  if (inner == nullptr) return Channel::RegisterMemory(memory);
+  return inner->RegisterMemory(memory);
+}
+
 FaultCounts FaultyChannel::counts() const {
   MutexLock lock(mutex_);
   return counts_;

@@ -67,6 +67,8 @@ class FaultyChannel final : public Channel {
   bool alive() const override;
   // What the channel inside says.
   std::string_view carrier() const override { return carrier_; }
+  // With the channel inside; nothing once the connection is broken.
+  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory) override;
 
   // What was done so far.
   FaultCounts counts() const ABSL_LOCKS_EXCLUDED(mutex_);

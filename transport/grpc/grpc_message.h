@@ -19,9 +19,11 @@
 
 namespace reprise::transport {
 
-// Largest message that either side accepts: a part at its limits, with the header of its bulk
-// field.
-inline constexpr int kMaxGrpcMessageBytes = static_cast<int>(kMaxPartBytes + kMaxMessageBytes + 64);
+// Largest message that either side accepts: bulk with the message beside it and the header of its
+// field, which is more than the largest message without bulk.
+inline constexpr int kMaxGrpcMessageBytes =
+    static_cast<int>(kMaxPartBytes + kMaxBulkMessageBytes + 64);
+static_assert(kMaxMessageBytes <= kMaxPartBytes);
 // Largest hello message: it travels as metadata of every call.
 inline constexpr size_t kMaxGrpcHelloBytes = kKiB;
 // Unused receive buffers that a channel or a server keeps.

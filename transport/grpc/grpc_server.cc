@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include <grpcpp/server_builder.h>
 
+#include "common/host_port.h"
 #include "transport/grpc/grpc_library.h"
 #include "transport/grpc/grpc_server_call.h"
 
@@ -14,7 +15,7 @@ namespace reprise::transport {
 namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{500};
-constexpr std::chrono::seconds kSweepInterval{30};
+constexpr std::chrono::seconds kSweepInterval{5};
 // Calls of one connection at once; a client's further calls wait in the client.
 constexpr int kMaxStreamsPerConnection = 256;
 constexpr int kKeepaliveMs = 10'000;
@@ -31,7 +32,7 @@ class ReceiveBudget::Charged {
   ~Charged() {
     const size_t bytes = buffer_.bytes.size();
     buffer_.owner.reset();
-    budget_->Discharge(bytes);
+    budget_->Release(bytes);
   }
   Charged(const Charged&) = delete;
   Charged& operator=(const Charged&) = delete;
@@ -41,11 +42,14 @@ class ReceiveBudget::Charged {
   BufferPool::Buffer buffer_;
 };
 
-bool ReceiveBudget::Admit(const std::shared_ptr<GrpcServerCall>& call) {
-  MutexLock lock(mutex_);
-  if (used_ <= limit_) return true;
-  waiting_.push_back(call);
-  return false;
+bool ReceiveBudget::Admit(std::shared_ptr<GrpcServerCall> call) {
+  {
+    MutexLock lock(mutex_);
+    if (waiting_.size() >= kMaxWaitingReads) return false;
+    waiting_.push_back(std::move(call));
+  }
+  Serve();
+  return true;
 }
 
 SharedBytes ReceiveBudget::Charge(BufferPool::Buffer buffer) {
@@ -57,14 +61,30 @@ SharedBytes ReceiveBudget::Charge(BufferPool::Buffer buffer) {
   return SharedBytes(bytes, std::make_shared<Charged>(shared_from_this(), std::move(buffer)));
 }
 
-void ReceiveBudget::Discharge(size_t bytes) {
-  std::deque<std::shared_ptr<GrpcServerCall>> admitted;
+void ReceiveBudget::Release(size_t bytes) {
   {
     MutexLock lock(mutex_);
     used_ -= bytes;
-    if (used_ <= limit_) admitted.swap(waiting_);
   }
-  for (const std::shared_ptr<GrpcServerCall>& call : admitted) call->ReadRequest();
+  Serve();
+}
+
+std::shared_ptr<GrpcServerCall> ReceiveBudget::TakeNext() {
+  MutexLock lock(mutex_);
+  const bool room = used_ == 0 || used_ + kReadBytes <= limit_;
+  if (waiting_.empty() || !room) return nullptr;
+  used_ += kReadBytes;
+  std::shared_ptr<GrpcServerCall> next = std::move(waiting_.front());
+  waiting_.pop_front();
+  return next;
+}
+
+void ReceiveBudget::Serve() {
+  while (const std::shared_ptr<GrpcServerCall> call = TakeNext()) {
+    if (call->ReadRequest()) continue;
+    MutexLock lock(mutex_);
+    used_ -= kReadBytes;
+  }
 }
 
 GrpcServerCore::GrpcServerCore(GrpcServerOptions options, Service& service)
@@ -72,6 +92,7 @@ GrpcServerCore::GrpcServerCore(GrpcServerOptions options, Service& service)
       service_(service),
       sessions_(service, *options_.clock, options_.session_idle),
       budget_(std::make_shared<ReceiveBudget>(options_.max_received_bytes)),
+      stranger_budget_(std::make_shared<ReceiveBudget>(2 * ReceiveBudget::kReadBytes)),
       pool_(BufferPool::Create(kGrpcPoolBytes)),
       loans_(std::make_shared<BulkLoans>()) {
   for (size_t i = 0; i < options_.paths.size(); ++i) {
@@ -80,12 +101,8 @@ GrpcServerCore::GrpcServerCore(GrpcServerOptions options, Service& service)
 }
 
 absl::Status GrpcServerCore::Listen() {
-  const size_t colon = options_.listen.rfind(':');
-  if (colon == std::string::npos || options_.threads == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot listen on \"", options_.listen,
-                                                   "\" with ", options_.threads,
-                                                   " threads; give host:port and at least one"));
-  }
+  REPRISE_ASSIGN_OR_RETURN(HostPort bound, ParseHostPort(options_.listen, "the listen address"));
+  if (options_.threads == 0) return absl::InvalidArgumentError("a server needs a thread");
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
@@ -112,7 +129,8 @@ absl::Status GrpcServerCore::Listen() {
         absl::StrCat("cannot listen on ", options_.listen,
                      ": the port is in use or the address is not one of this machine's"));
   }
-  address_ = absl::StrCat(options_.listen.substr(0, colon), ":", port);
+  bound.port = static_cast<uint16_t>(port);
+  address_ = FormatHostPort(bound);
   for (const auto& queue : queues_) RequestCall(*queue);
   SweepLater();
   return absl::OkStatus();
@@ -183,7 +201,8 @@ std::vector<std::shared_ptr<GrpcServerCall>> GrpcServerCore::Calls() {
 void GrpcServerCore::SweepLater() {
   MutexLock lock(listen_mutex_);
   if (stopping_) return;
-  const Duration interval = std::min<Duration>(kSweepInterval, options_.session_idle);
+  const Duration interval =
+      std::min<Duration>({kSweepInterval, options_.session_idle, options_.read_timeout});
   sweep_alarm_.Set(
       queues_.front()->get(),
       ToGrpcDeadline(Deadline::After(std::max<Duration>(interval, std::chrono::milliseconds(10)))),
@@ -193,6 +212,8 @@ void GrpcServerCore::SweepLater() {
 void GrpcServerCore::OnSweep(bool ok) {
   if (!ok) return;
   sessions_.LoseIdle();
+  const TimePoint slow = options_.clock->Now() - options_.read_timeout;
+  for (const auto& call : Calls()) call->EndSlowRead(slow);
   SweepLater();
 }
 

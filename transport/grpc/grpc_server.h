@@ -28,11 +28,15 @@ struct GrpcServerOptions {
   MethodId hello_method = 0;
   // Threads that move bytes and run handlers, each with its own calls.
   size_t threads = 2;
-  // While handlers hold more received bulk than this, no further request is read. What was being
-  // read may exceed it.
+  // Bulk that handlers hold, and requests being read, each counted as the largest there is; no
+  // further request is read meanwhile, but always one. Calls without a hello have room for two
+  // beside it, so that strangers do not keep sessions waiting.
   size_t max_received_bytes = 256 * kMiB;
+  // A call whose turn to be read has come must have sent its request within this, or ends with
+  // DEADLINE_EXCEEDED: it keeps others from being read.
+  Duration read_timeout = std::chrono::seconds(20);
   Duration session_idle = std::chrono::minutes(10);
-  // What session_idle is measured with. Must outlive the server.
+  // What both are measured with. Must outlive the server.
   const Clock* clock = &Clock::Steady();
 };
 

@@ -76,28 +76,62 @@ void GrpcServerCall::OnAccepted(bool ok) {
     Kill(absl::UnavailableError("the server is shutting down"));
   } else if (!method.has_value()) {
     Complete(absl::UnimplementedError(absl::StrCat(path, " is not a method of this server")));
-  } else if (core_.budget().Admit(shared_from_this())) {
-    ReadRequest();
+  } else {
+    Open();
   }
   OperationDone();
 }
 
-void GrpcServerCall::ReadRequest() {
+void GrpcServerCall::Open() {
+  std::optional<std::string> hello;
+  {
+    MutexLock lock(mutex_);
+    const auto& metadata = rpc_->context.client_metadata();
+    const auto found = metadata.find(kHelloMetadata);
+    const bool is_call = method_ != core_.options().hello_method && method_ != kHealthCheck;
+    if (is_call && found != metadata.end()) {
+      hello.emplace(found->second.data(), found->second.size());
+    }
+    has_hello_ = hello.has_value();
+  }
+  // Before anything is read: whom the service refuses gets no room.
+  if (hello.has_value()) {
+    if (absl::Status status = FindSession(*hello); !status.ok()) return Complete(std::move(status));
+  }
+  if (!core_.budget(hello.has_value()).Admit(shared_from_this())) {
+    Complete(absl::ResourceExhaustedError("too many requests wait to be read; try again later"));
+  }
+}
+
+bool GrpcServerCall::ReadRequest() {
   Rpc* rpc = nullptr;
   {
     MutexLock lock(mutex_);
-    if (rpc_ == nullptr || dead_ || completed_.has_value()) return;
+    if (rpc_ == nullptr || dead_ || completed_.has_value()) return false;
     ++pending_;
+    reading_since_ = core_.options().clock->Now();
     rpc = rpc_.get();
   }
   rpc->stream.Read(&rpc->incoming, read_.Arm());
+  return true;
+}
+
+void GrpcServerCall::EndSlowRead(TimePoint time) {
+  {
+    MutexLock lock(mutex_);
+    if (!reading_since_.has_value() || *reading_since_ >= time) return;
+  }
+  Kill(absl::DeadlineExceededError("the request did not come in time; others wait to be read"));
 }
 
 void GrpcServerCall::OnRead(bool ok) {
   Rpc* rpc = nullptr;
+  bool has_hello = false;
   {
     MutexLock lock(mutex_);
     rpc = rpc_.get();
+    has_hello = has_hello_;
+    reading_since_.reset();
   }
   if (!ok) {
     Complete(absl::InvalidArgumentError("the call ended before its request"));
@@ -110,6 +144,7 @@ void GrpcServerCall::OnRead(bool ok) {
       Complete(incoming.status());
     }
   }
+  core_.budget(has_hello).Release(ReceiveBudget::kReadBytes);
   OperationDone();
 }
 
@@ -147,32 +182,26 @@ void GrpcServerCall::AnswerHello(const std::string& message) {
 void GrpcServerCall::HandleRequest(IncomingPart incoming) {
   if (core_.stopping()) return Kill(absl::UnavailableError("the server is shutting down"));
   MethodId method = 0;
-  std::optional<std::string> hello;
+  bool has_hello = false;
   Deadline deadline = Deadline::After(kMaxDeadline);
   {
     MutexLock lock(mutex_);
     method = method_;
+    has_hello = has_hello_;
     deadline = FromGrpcDeadline(rpc_->context.raw_deadline());
-    const auto& metadata = rpc_->context.client_metadata();
-    if (const auto found = metadata.find(kHelloMetadata); found != metadata.end()) {
-      hello.emplace(found->second.data(), found->second.size());
-    }
   }
   if (method == kHealthCheck) {
     Send(Part{"\x08\x01", SharedBytes()});  // HealthCheckResponse with status = SERVING
     return Complete(absl::OkStatus());
   }
   if (method == core_.options().hello_method) return AnswerHello(incoming.CopyMessage());
-  if (hello.has_value()) {
-    if (absl::Status status = FindSession(*hello); !status.ok()) return Complete(std::move(status));
-  }
   Request request{.method = method,
                   .message = incoming.CopyMessage(),
                   .bulk = {},
                   .deadline = deadline,
                   .session = nullptr};
   if (incoming.bulk_size() > 0) {
-    request.bulk = core_.budget().Charge(incoming.CopyBulk(core_.pool()));
+    request.bulk = core_.budget(has_hello).Charge(incoming.CopyBulk(core_.pool()));
   }
   // Gives gRPC's copy back before a handler may take long.
   { const IncomingPart dropped = std::move(incoming); }

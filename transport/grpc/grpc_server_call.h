@@ -28,20 +28,30 @@ class GrpcServerCall;
 // index a vector.
 inline constexpr MethodId kHealthCheck = 0xffff;
 
-// Counts the received bulk that handlers hold, and makes reading wait while it is too much.
-// Thread-safe.
+// Calls that may wait to be read, those that have ended meanwhile included.
+inline constexpr size_t kMaxWaitingReads = 4096;
+
+// Counts requests being read and the received bulk that handlers hold, and makes reading wait while
+// it is too much. gRPC tells a message's size only when it has all of it, so a request that is
+// being read counts as the largest. Thread-safe.
 class ReceiveBudget : public std::enable_shared_from_this<ReceiveBudget> {
  public:
   explicit ReceiveBudget(size_t limit) : limit_(limit) {}
 
-  // True when `call` may read its request now; else its ReadRequest is called later.
-  bool Admit(const std::shared_ptr<GrpcServerCall>& call) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Calls the call's ReadRequest when there is room for its request, now or later, first come first
+  // served; false when too many wait. A call that has read gives kReadBytes back by Release.
+  bool Admit(std::shared_ptr<GrpcServerCall> call) ABSL_LOCKS_EXCLUDED(mutex_);
   // Bulk whose bytes count until its last copy is dropped.
   SharedBytes Charge(BufferPool::Buffer buffer) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(size_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  static constexpr size_t kReadBytes = kMaxGrpcMessageBytes;
 
  private:
   class Charged;
-  void Discharge(size_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Lets those read that there is room for.
+  void Serve() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<GrpcServerCall> TakeNext() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const size_t limit_;
   Mutex mutex_;
@@ -70,7 +80,8 @@ class GrpcServerCore {
   const GrpcServerOptions& options() const { return options_; }
   Service& service() { return service_; }
   GrpcSessions& sessions() { return sessions_; }
-  ReceiveBudget& budget() { return *budget_; }
+  // For calls with a hello, and for those without.
+  ReceiveBudget& budget(bool has_hello) { return has_hello ? *budget_ : *stranger_budget_; }
   BufferPool& pool() { return *pool_; }
   const std::shared_ptr<BulkLoans>& loans() { return loans_; }
   grpc::AsyncGenericService& generic() { return generic_; }
@@ -86,6 +97,7 @@ class GrpcServerCore {
   absl::flat_hash_map<std::string, MethodId> methods_;
   GrpcSessions sessions_;
   const std::shared_ptr<ReceiveBudget> budget_;
+  const std::shared_ptr<ReceiveBudget> stranger_budget_;
   const std::shared_ptr<BufferPool> pool_;
   const std::shared_ptr<BulkLoans> loans_;
   grpc::AsyncGenericService generic_;
@@ -113,7 +125,10 @@ class GrpcServerCall final : public std::enable_shared_from_this<GrpcServerCall>
 
   // Once, first.
   void Accept() ABSL_LOCKS_EXCLUDED(mutex_);
-  void ReadRequest() ABSL_LOCKS_EXCLUDED(mutex_);
+  // By the budget. False when the call has ended meanwhile.
+  bool ReadRequest() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends the call if it has been reading since before `time`.
+  void EndSlowRead(TimePoint time) ABSL_LOCKS_EXCLUDED(mutex_);
   // Completes with `status` whatever the handler still does; what is queued is dropped.
   void Kill(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   bool BelongsTo(const GrpcSession* session) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -141,6 +156,8 @@ class GrpcServerCall final : public std::enable_shared_from_this<GrpcServerCall>
 
   void HandleRequest(IncomingPart incoming);
   void AnswerHello(const std::string& message);
+  // Finds the session that the metadata name, and waits for room to read the request.
+  void Open() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status FindSession(const std::string& hello);
   // Starts what can be started now.
   void Pump() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -161,6 +178,8 @@ class GrpcServerCall final : public std::enable_shared_from_this<GrpcServerCall>
   MethodId method_ ABSL_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<GrpcSession> session_ ABSL_GUARDED_BY(mutex_);
   bool holds_session_ ABSL_GUARDED_BY(mutex_) = false;
+  bool has_hello_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<TimePoint> reading_since_ ABSL_GUARDED_BY(mutex_);
   bool accepted_yet_ ABSL_GUARDED_BY(mutex_) = false;
   // While the handler runs, so that a part and a completion given in it leave together.
   bool corked_ ABSL_GUARDED_BY(mutex_) = false;

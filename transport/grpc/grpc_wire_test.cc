@@ -164,6 +164,74 @@ TEST_F(GrpcWireTest, ReadingWaitsWhileHandlersHoldTooMuch) {
   EXPECT_TRUE(second->WaitDone().ok());
 }
 
+TEST_F(GrpcWireTest, WaitingRequestsAreReadOneByOne) {
+  service_.On(kPublish, [this](Request request, std::unique_ptr<Responder> responder) {
+    parked_.Park(std::move(request), std::move(responder));
+  });
+  GrpcServerOptions options;
+  options.max_received_bytes = 1;
+  StartServer(std::move(options));
+  // A connection each: on one, HTTP/2's flow control alone would keep them apart.
+  std::vector<std::unique_ptr<Channel>> channels;
+  std::vector<std::shared_ptr<RecordingObserver>> observers;
+  for (int i = 0; i < 4; ++i) {
+    channels.push_back(Connect());
+    ASSERT_NE(channels.back(), nullptr);
+    observers.push_back(std::make_shared<RecordingObserver>());
+    channels.back()->Start(CallRequest{.method = kPublish,
+                                       .message = "",
+                                       .bulk = TestBulk(2'000'000, 1),
+                                       .deadline = Deadline::After(seconds(30))},
+                           observers.back());
+  }
+  for (int i = 0; i < 4; ++i) {
+    auto held = parked_.Take();
+    ASSERT_TRUE(held.has_value());
+    // Nobody else while this one's bulk is held, however many wait.
+    EXPECT_FALSE(parked_.Take(milliseconds(100)).has_value()) << i;
+    held->request.bulk = SharedBytes();
+    held->responder->Complete(absl::OkStatus());
+  }
+  for (const auto& observer : observers) EXPECT_TRUE(observer->WaitDone().ok());
+}
+
+TEST_F(GrpcWireTest, WhoIsRefusedIsNotRead) {
+  StartServer();
+  PlainClient client(server_->address());
+  PlainClient::SilentCall call(client, kStatPath, "wrong");
+  EXPECT_EQ(call.Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(GrpcWireTest, ARequestThatDoesNotComeKeepsOthersWaitingForAWhileOnly) {
+  service_.On(kStat, [](Request /*request*/, std::unique_ptr<Responder> responder) {
+    responder->Send(Part{});
+    responder->Complete(absl::OkStatus());
+  });
+  GrpcServerOptions options;
+  options.max_received_bytes = 1;
+  options.read_timeout = milliseconds(50);  // also how often the server looks
+  options.clock = &clock_;
+  StartServer(std::move(options));
+  PlainClient client(server_->address());
+  const std::string hello(kGoodHello);
+  PlainClient::SilentCall silent(client, kStatPath, hello);
+  // When the silent one has arrived, others with a session wait; those without one do not.
+  const auto times_out = [&] {
+    return client.Unary(kStatPath, "", hello, milliseconds(200)).status.error_code() ==
+           grpc::StatusCode::DEADLINE_EXCEEDED;
+  };
+  for (int i = 0; i < 1'000 && !times_out(); ++i) continue;
+  EXPECT_TRUE(times_out());
+  EXPECT_EQ(StatCode(client, "", ""), grpc::StatusCode::OK);
+
+  clock_.Advance(seconds(1));
+  const grpc::Status ended = silent.Finish();
+  EXPECT_EQ(ended.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_NE(ended.error_message().find("did not come in time"), std::string::npos)
+      << ended.error_message();
+  EXPECT_EQ(StatCode(client, ""), grpc::StatusCode::OK);
+}
+
 // gRPC's library took up to 10 s to stop, about once in ten times, when the last channel and server
 // of a process went.
 TEST_F(GrpcWireTest, LastChannelAndServerGoPromptly) {

@@ -1,5 +1,5 @@
 // A gRPC client that knows nothing of this carrier, for tests: what grpcurl or a generated stub
-// would do. Any thread may use it, one call at a time.
+// would do, and worse. Any thread may use it, one unary call at a time.
 #pragma once
 
 #include <chrono>
@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include <grpcpp/completion_queue.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
@@ -29,11 +30,13 @@ class PlainClient {
     std::string message;
   };
 
-  // A unary call of `path`, with `hello` as metadata unless it is empty; blocks for 30 s at most.
-  Answer Unary(const std::string& path, const std::string& request, const std::string& hello) {
+  // A unary call of `path`, with `hello` as metadata unless it is empty; blocks for `timeout` at
+  // most.
+  Answer Unary(const std::string& path, const std::string& request, const std::string& hello,
+               std::chrono::milliseconds timeout = std::chrono::seconds(30)) {
     grpc::ClientContext context;
     if (!hello.empty()) context.AddMetadata("reprise-hello-bin", hello);
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+    context.set_deadline(std::chrono::system_clock::now() + timeout);
     const grpc::Slice slice(request);
     const grpc::ByteBuffer buffer(&slice, 1);
     grpc::ByteBuffer reply;
@@ -47,6 +50,47 @@ class PlainClient {
     }
     return answer;
   }
+
+  // A call that is opened and then sends no request.
+  class SilentCall {
+   public:
+    SilentCall(PlainClient& client, const std::string& path, const std::string& hello) {
+      if (!hello.empty()) context_.AddMetadata("reprise-hello-bin", hello);
+      context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+      stream_ = client.stub_->PrepareCall(&context_, path, &queue_);
+      stream_->StartCall(nullptr);
+      Next();
+    }
+    ~SilentCall() {
+      context_.TryCancel();
+      Finish();
+      queue_.Shutdown();
+      Next();
+    }
+    SilentCall(const SilentCall&) = delete;
+    SilentCall& operator=(const SilentCall&) = delete;
+
+    // Blocks until the server ends it, or it is cancelled.
+    grpc::Status Finish() {
+      if (std::exchange(finished_, true)) return status_;
+      stream_->Finish(&status_, nullptr);
+      Next();
+      return status_;
+    }
+
+   private:
+    void Next() {
+      void* tag = nullptr;
+      bool ok = false;
+      queue_.Next(&tag, &ok);
+    }
+
+    grpc::ClientContext context_;
+    grpc::CompletionQueue queue_;
+    std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
+    grpc::Status status_;
+    bool finished_ = false;
+  };
 
  private:
   std::unique_ptr<grpc::GenericStub> stub_;

@@ -40,7 +40,7 @@ class MemoryTable {
   std::vector<std::shared_ptr<const UcxMemory>> memory_ ABSL_GUARDED_BY(mutex_);
 };
 
-// `registered` and `counters` are thread-safe, `slots` belongs to the loop's thread.
+// `registered` and `counters` are thread-safe, the rest belongs to the loop's thread.
 struct CarrierMemory {
   // As SlotPool::Create.
   static absl::StatusOr<CarrierMemory> Create(std::shared_ptr<UcxContext> context,
@@ -56,6 +56,8 @@ struct CarrierMemory {
   std::shared_ptr<SlotPool> slots;
   std::shared_ptr<MemoryTable> registered;
   std::shared_ptr<UcxCounters> counters;
+  // Of eager bulk that waits for slots, at most kMaxParkedCopyBytes.
+  size_t parked_copy_bytes = 0;
 };
 
 }  // namespace reprise::transport

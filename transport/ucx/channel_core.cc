@@ -365,6 +365,13 @@ bool ChannelCore::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
   return allowed.ok();
 }
 
+void ChannelCore::OnNoRoom(Endpoint& /*endpoint*/, const Frame& frame) {
+  const std::shared_ptr<ClientCall> call = calls_.at(frame.call_id);
+  EndCall(call,
+          absl::ResourceExhaustedError(absl::StrCat("small parts of ", kMaxParkedCopyBytes,
+                                                    " bytes wait for parts held to be released")));
+}
+
 void ChannelCore::OnBulk(Endpoint& /*endpoint*/, const Frame& frame, std::string message,
                          SharedBytes bulk) {
   const auto found = calls_.find(frame.call_id);

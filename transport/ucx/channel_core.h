@@ -91,6 +91,7 @@ class ChannelCore final : public LoopHandler,
   void RunOnLoop() override ABSL_LOCKS_EXCLUDED(mutex_);
   void OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) override;
   bool AdmitBulk(Endpoint& endpoint, const Frame& frame) override;
+  void OnNoRoom(Endpoint& endpoint, const Frame& frame) override;
   void OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
               SharedBytes bulk) override;
   void OnFailed(Endpoint&) override {}  // Turn looks

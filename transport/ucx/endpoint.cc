@@ -97,6 +97,7 @@ void Endpoint::Send(Frame frame, std::string message, SharedBytes bulk,
   param.user_data = op;
   param.memory_type = UCS_MEMORY_TYPE_HOST;
   ++sends_;
+  *unsent_bytes_ += SendCost(op->message.size());
   const ucs_status_ptr_t request = ucp_am_send_nbx(
       handle_, kFrameAmId, op->header.data(), op->header_bytes, data.data(), data.size(), &param);
   if (request == nullptr) {
@@ -115,6 +116,7 @@ void Endpoint::OnSent(void* request, ucs_status_t status, void* op) {
 void Endpoint::FinishSend(SendOp* op, ucs_status_t status) {
   if (status != UCS_OK) Fail(StatusFromUcs(status, absl::StrCat("send to ", peer_)));
   --sends_;
+  *unsent_bytes_ -= SendCost(op->message.size());
   const std::shared_ptr<BulkSentObserver> observer = std::move(op->observer);
   wire_.GiveBack(op);
   if (observer != nullptr) observer->OnBulkSent();
@@ -128,6 +130,12 @@ ucs_status_t Endpoint::OnActiveMessage(ByteSpan header, void* data, size_t data_
   const absl::StatusOr<Frame> frame = DecodeFrame(header, data_bytes);
   if (!frame.ok()) {
     FailForViolation(frame.status());
+    return UCS_OK;
+  }
+  if (frame->bulk_bytes >= kRendezvousBytes && !rendezvous) {
+    // It would have to be copied whenever no slot is free.
+    FailForViolation(absl::InvalidArgumentError(
+        absl::StrCat(frame->bulk_bytes, " bytes of bulk came without a rendezvous")));
     return UCS_OK;
   }
   if (frame->bulk_bytes > 0) {
@@ -146,19 +154,7 @@ ucs_status_t Endpoint::OnBulkAnnounced(const Frame& frame, ByteSpan message, voi
                                        bool rendezvous) {
   std::string message_copy(AsText(message));
   Slot* slot = parked_.empty() ? TakeSlot(frame, std::move(message_copy)) : nullptr;
-  if (slot == nullptr) {
-    ++memory_.counters->parked_parts;
-    Parked& parked = parked_.emplace_back();
-    parked.frame = frame;
-    parked.message = std::string(AsText(message));
-    if (rendezvous) {
-      parked.rendezvous = data;
-      return UCS_INPROGRESS;  // UCX keeps the descriptor for us
-    }
-    const auto* bytes = static_cast<const std::byte*>(data);
-    parked.copied.assign(bytes, bytes + frame.bulk_bytes);
-    return UCS_OK;
-  }
+  if (slot == nullptr) return Park(frame, message, data, rendezvous);
   if (rendezvous) {
     StartRendezvous(slot, data);
     return UCS_INPROGRESS;
@@ -166,6 +162,30 @@ ucs_status_t Endpoint::OnBulkAnnounced(const Frame& frame, ByteSpan message, voi
   std::memcpy(slot->bytes.data(), data, frame.bulk_bytes);
   FinishReceive(slot, UCS_OK);
   return UCS_OK;
+}
+
+ucs_status_t Endpoint::Park(const Frame& frame, ByteSpan message, void* data, bool rendezvous) {
+  if (!rendezvous && frame.bulk_bytes > kMaxParkedCopyBytes - memory_.parked_copy_bytes) {
+    owner_.OnNoRoom(*this, frame);
+    return UCS_OK;
+  }
+  ++memory_.counters->parked_parts;
+  Parked& parked = parked_.emplace_back();
+  parked.frame = frame;
+  parked.message = std::string(AsText(message));
+  if (rendezvous) {
+    parked.rendezvous = data;
+    return UCS_INPROGRESS;  // UCX keeps the descriptor for us
+  }
+  const auto* bytes = static_cast<const std::byte*>(data);
+  parked.copied.assign(bytes, bytes + frame.bulk_bytes);
+  memory_.parked_copy_bytes += parked.copied.size();
+  return UCS_OK;
+}
+
+void Endpoint::DiscardParked(const Parked& parked) {
+  if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker().get(), parked.rendezvous);
+  memory_.parked_copy_bytes -= parked.copied.size();
 }
 
 Slot* Endpoint::TakeSlot(const Frame& frame, std::string message) {
@@ -224,6 +244,7 @@ void Endpoint::StartParked() {
     if (parked.rendezvous != nullptr) {
       StartRendezvous(slot, parked.rendezvous);
     } else {
+      memory_.parked_copy_bytes -= parked.copied.size();
       std::memcpy(slot->bytes.data(), parked.copied.data(), parked.copied.size());
       FinishReceive(slot, UCS_OK);
     }
@@ -233,7 +254,7 @@ void Endpoint::StartParked() {
 void Endpoint::DropParked(uint64_t call_id) {
   std::erase_if(parked_, [&](const Parked& parked) {
     if (parked.frame.call_id != call_id) return false;
-    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker().get(), parked.rendezvous);
+    DiscardParked(parked);
     return true;
   });
 }
@@ -264,9 +285,7 @@ void Endpoint::Close() {
   if (closed_) return;
   closed_ = true;
   Fail(absl::CancelledError("closed"));
-  for (const Parked& parked : parked_) {
-    if (parked.rendezvous != nullptr) ucp_am_data_release(wire_.worker().get(), parked.rendezvous);
-  }
+  for (const Parked& parked : parked_) DiscardParked(parked);
   parked_.clear();
   if (handle_ == nullptr) return;
   wire_.Remove(handle_);

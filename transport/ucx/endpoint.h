@@ -5,6 +5,7 @@
 // until drained(): until then UCX may still read buffers under way and write slots.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -24,8 +25,12 @@
 
 namespace reprise::transport {
 
-// Bulk from this size on goes by rendezvous, below it is copied.
+// Bulk from this size on goes by rendezvous, and is refused otherwise; below it is copied.
 inline constexpr size_t kRendezvousBytes = 64 * kKiB;
+
+// Answers that one client has not taken yet, in the hands of calls and of UCX. Above it its
+// requests are refused, and calls that have more to say end.
+inline constexpr size_t kMaxUnsentBytes = 32 * kMiB;
 
 class Endpoint {
  public:
@@ -37,6 +42,8 @@ class Endpoint {
     virtual void OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) = 0;
     // A frame with bulk has been announced. False drops it.
     virtual bool AdmitBulk(Endpoint& endpoint, const Frame& frame) = 0;
+    // What AdmitBulk admitted came at once, and there is no room to keep it. It has been dropped.
+    virtual void OnNoRoom(Endpoint& endpoint, const Frame& frame) = 0;
     // What AdmitBulk admitted has arrived.
     virtual void OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
                         SharedBytes bulk) = 0;
@@ -62,6 +69,11 @@ class Endpoint {
   // `observer`, when given, is told then. Nothing is sent on a failed endpoint.
   void Send(Frame frame, std::string message, SharedBytes bulk = SharedBytes(),
             std::shared_ptr<BulkSentObserver> observer = nullptr);
+
+  // What a message costs until it is sent, and the sum of what UCX has not sent yet, to which
+  // owners add what they have still to send. Thread-safe.
+  static size_t SendCost(size_t message_bytes) { return sizeof(SendOp) + message_bytes; }
+  const std::shared_ptr<std::atomic<size_t>>& unsent_bytes() const { return unsent_bytes_; }
 
   // Bulk of that call that waits for a slot is not wanted any more.
   void DropParked(uint64_t call_id);
@@ -96,6 +108,8 @@ class Endpoint {
 
   ucs_status_t OnActiveMessage(ByteSpan header, void* data, size_t data_bytes, bool rendezvous);
   ucs_status_t OnBulkAnnounced(const Frame& frame, ByteSpan message, void* data, bool rendezvous);
+  ucs_status_t Park(const Frame& frame, ByteSpan message, void* data, bool rendezvous);
+  void DiscardParked(const Parked& parked);
   Slot* TakeSlot(const Frame& frame, std::string message);
   void StartRendezvous(Slot* slot, void* descriptor);
   void FinishReceive(Slot* slot, ucs_status_t status);
@@ -122,6 +136,8 @@ class Endpoint {
   size_t receives_ = 0;
   size_t slot_bytes_ = 0;  // receiving or in the hands of readers
   std::deque<Parked> parked_;
+  const std::shared_ptr<std::atomic<size_t>> unsent_bytes_ =
+      std::make_shared<std::atomic<size_t>>(0);
 };
 
 }  // namespace reprise::transport

@@ -12,16 +12,37 @@ namespace reprise::transport {
 
 ServerCall::ServerCall(IoLoop& loop, Owner& owner, Endpoint& endpoint, uint64_t call_id,
                        uint32_t credit)
-    : loop_(loop), owner_(owner), call_id_(call_id), credit_(credit), endpoint_(&endpoint) {}
+    : loop_(loop),
+      owner_(owner),
+      call_id_(call_id),
+      unsent_bytes_(endpoint.unsent_bytes()),
+      credit_(credit),
+      endpoint_(&endpoint) {}
 
 void ServerCall::Send(Part part) {
   MutexLock lock(mutex_);
   if (dead_ || completed_.has_value() || !broken_.ok()) return;
-  broken_ = CheckPartSizes(part.message.size(), part.bulk.size());
+  const absl::Status fits = CheckPartSizes(part.message.size(), part.bulk.size());
+  if (!fits.ok()) {
+    broken_ = absl::InternalError(absl::StrCat("the service's answer: ", fits.message()));
+  } else if (!Charge(part.message.size())) {
+    broken_ = absl::ResourceExhaustedError(
+        absl::StrCat("the client has not read ", kMaxUnsentBytes, " bytes of earlier answers"));
+  }
   if (!broken_.ok()) return;
   if (!part.bulk.empty()) ++queued_bulk_;
   queue_.push_back(std::move(part));
   loop_.Schedule(shared_from_this());
+}
+
+bool ServerCall::Charge(size_t message_bytes) {
+  // Not added first and taken back: the loop must not see a sum that never was.
+  size_t unsent = unsent_bytes_->load();
+  do {
+    if (unsent > kMaxUnsentBytes) return false;
+  } while (
+      !unsent_bytes_->compare_exchange_weak(unsent, unsent + Endpoint::SendCost(message_bytes)));
+  return true;
 }
 
 void ServerCall::WhenWritable(absl::AnyInvocable<void() &&> ready) {
@@ -54,6 +75,9 @@ void ServerCall::Kill() {
     std::swap(dropped, queue_);
     waiter = std::exchange(waiter_, nullptr);
   }
+  while (!dropped.empty()) {
+    *unsent_bytes_ -= Endpoint::SendCost(dropped.pop_front().message.size());
+  }
   request.bulk = SharedBytes();
   if (waiter) std::move(waiter)();
 }
@@ -81,8 +105,7 @@ void ServerCall::RunOnLoop() {
   const std::optional<absl::Status> status = [this]() -> std::optional<absl::Status> {
     MutexLock lock(mutex_);
     if (!completed_.has_value() || !queue_.empty()) return std::nullopt;
-    if (broken_.ok()) return *completed_;
-    return absl::InternalError(absl::StrCat("the service's answer: ", broken_.message()));
+    return broken_.ok() ? *completed_ : broken_;
   }();
   if (!status.has_value()) return;
   SendDone(*status);
@@ -108,8 +131,9 @@ std::optional<Part> ServerCall::NextToSend() {
 
 void ServerCall::SendPart(Part part) {
   const bool bulk = !part.bulk.empty();
+  const size_t message_bytes = part.message.size();
   ++parts_ahead_;
-  bytes_ahead_ += part.message.size();
+  bytes_ahead_ += message_bytes;
   if (bulk) {
     ++uncredited_;
     if (bulk_in_flight_++ == 0) parts_ahead_ = bytes_ahead_ = 0;
@@ -117,6 +141,7 @@ void ServerCall::SendPart(Part part) {
   endpoint_->Send(
       Frame{.kind = FrameKind::kPart, .call_id = call_id_, .sequence = next_sequence_++},
       std::move(part.message), std::move(part.bulk), bulk ? shared_from_this() : nullptr);
+  *unsent_bytes_ -= Endpoint::SendCost(message_bytes);
 }
 
 void ServerCall::OnBulkSent() {

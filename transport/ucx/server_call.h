@@ -57,6 +57,8 @@ class ServerCall final : public LoopTask,
     return bulk_in_flight_ > 0 &&
            (parts_ahead_ >= kMaxPartsAhead || bytes_ahead_ >= kMaxBytesAhead);
   }
+  // Counts a message until it is sent or dropped; false when too much is unsent already.
+  bool Charge(size_t message_bytes);
   // The part that may be sent now.
   std::optional<Part> NextToSend() ABSL_LOCKS_EXCLUDED(mutex_);
   void SendPart(Part part);
@@ -65,6 +67,7 @@ class ServerCall final : public LoopTask,
   IoLoop& loop_;
   Owner& owner_;
   const uint64_t call_id_;
+  const std::shared_ptr<std::atomic<size_t>> unsent_bytes_;  // of the endpoint
   std::atomic<bool> dead_{false};
 
   Mutex mutex_;
@@ -73,7 +76,7 @@ class ServerCall final : public LoopTask,
   uint64_t credit_ ABSL_GUARDED_BY(mutex_);  // bulk parts that may still be sent
   absl::AnyInvocable<void() &&> waiter_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> completed_ ABSL_GUARDED_BY(mutex_);
-  absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // a part that may not travel
+  absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // why a part could not travel
 
   // The loop's thread only.
   Endpoint* endpoint_;

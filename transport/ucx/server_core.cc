@@ -219,11 +219,19 @@ std::shared_ptr<ServerCall> ServerCore::OpenCall(ServerSession& session, const F
     return nullptr;
   }
   if (std::max(session.calls.size(), session.responders->load()) >= kMaxCallsPerSession) {
-    ++memory_.counters->refused_requests;
-    endpoint.Send(Frame{.kind = FrameKind::kDone,
-                        .call_id = frame.call_id,
-                        .status = absl::StatusCode::kResourceExhausted},
-                  absl::StrCat("the session has ", kMaxCallsPerSession, " calls open already"));
+    Refuse(endpoint, frame.call_id,
+           absl::StrCat("the session has ", kMaxCallsPerSession, " calls open already"));
+    return nullptr;
+  }
+  const size_t unsent = endpoint.unsent_bytes()->load();
+  if (unsent > 2 * kMaxUnsentBytes) {
+    // Refusals alone fill the second half: this peer asks on and on and reads nothing.
+    endpoint.FailForViolation(absl::ResourceExhaustedError("the client does not read its answers"));
+    return nullptr;
+  }
+  if (unsent > kMaxUnsentBytes) {
+    Refuse(endpoint, frame.call_id,
+           absl::StrCat("the client has not read ", unsent, " bytes of earlier answers"));
     return nullptr;
   }
   auto call = std::make_shared<ServerCall>(loop_, *this, endpoint, frame.call_id, frame.credit);
@@ -238,6 +246,14 @@ std::shared_ptr<ServerCall> ServerCore::OpenCall(ServerSession& session, const F
   session.calls.emplace(frame.call_id, call);
   ++open_calls_;
   return call;
+}
+
+void ServerCore::Refuse(Endpoint& endpoint, uint64_t call_id, std::string why) {
+  ++memory_.counters->refused_requests;
+  endpoint.Send(Frame{.kind = FrameKind::kDone,
+                      .call_id = call_id,
+                      .status = absl::StatusCode::kResourceExhausted},
+                std::move(why));
 }
 
 void ServerCore::Handle(ServerSession& session, std::shared_ptr<ServerCall> call) {
@@ -297,6 +313,11 @@ bool ServerCore::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
     return false;
   }
   return OpenCall(SessionOf(endpoint), frame) != nullptr;
+}
+
+void ServerCore::OnNoRoom(Endpoint& endpoint, const Frame& frame) {
+  KillCall(SessionOf(endpoint), frame.call_id);
+  Refuse(endpoint, frame.call_id, "the server has no room for this request's bulk now; try again");
 }
 
 void ServerCore::OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,

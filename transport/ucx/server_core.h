@@ -59,6 +59,7 @@ class ServerCore final : public LoopHandler,
   void RunOnLoop() override;
   void OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan message) override;
   bool AdmitBulk(Endpoint& endpoint, const Frame& frame) override;
+  void OnNoRoom(Endpoint& endpoint, const Frame& frame) override;
   void OnBulk(Endpoint& endpoint, const Frame& frame, std::string message,
               SharedBytes bulk) override;
   void OnFailed(Endpoint& endpoint) override { failed_.push_back(endpoint.id()); }
@@ -87,6 +88,7 @@ class ServerCore final : public LoopHandler,
   void EndSession(uint64_t id);
   // The call that a Request frame opens; nullptr when it was refused or broke the protocol.
   std::shared_ptr<ServerCall> OpenCall(ServerSession& session, const Frame& frame);
+  void Refuse(Endpoint& endpoint, uint64_t call_id, std::string why);
   void Handle(ServerSession& session, std::shared_ptr<ServerCall> call);
   void KillCall(ServerSession& session, uint64_t call_id);
   void EndDue(TimePoint now);

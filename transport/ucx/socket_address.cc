@@ -3,39 +3,15 @@
 #include <netdb.h>
 
 #include <array>
-#include <cstdint>
 #include <cstring>
 #include <memory>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include <arpa/inet.h>
 
+#include "common/host_port.h"
+
 namespace reprise::transport {
-namespace {
-
-struct HostAndPort {
-  std::string host;
-  uint16_t port = 0;
-};
-
-absl::StatusOr<HostAndPort> Split(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  const std::string host = text.substr(0, colon);
-  uint32_t port = 0;
-  if (colon == std::string::npos || host.empty() ||
-      !absl::SimpleAtoi(text.substr(colon + 1), &port) || port > UINT16_MAX) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("address '", text, "' is not of the form host:port (port 0 to 65535)"));
-  }
-  if (host.find_first_of(":[]") != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "address '", text, "' is IPv6, which UCX cannot use here; give an IPv4 address or a name"));
-  }
-  return HostAndPort{host, static_cast<uint16_t>(port)};
-}
-
-}  // namespace
 
 SocketAddress SocketAddress::From(const sockaddr_storage& storage) {
   SocketAddress result;
@@ -52,7 +28,12 @@ std::string SocketAddress::ToString() const {
 }
 
 absl::StatusOr<std::vector<SocketAddress>> ResolveAddress(std::string_view host_and_port) {
-  REPRISE_ASSIGN_OR_RETURN(const HostAndPort parsed, Split(std::string(host_and_port)));
+  REPRISE_ASSIGN_OR_RETURN(const HostPort parsed, ParseHostPort(host_and_port, "address"));
+  if (IsIpv6(parsed.host)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address \"", std::string(host_and_port),
+                     "\" is IPv6, which UCX cannot use here; give an IPv4 address or a name"));
+  }
   addrinfo hints{};
   hints.ai_family = AF_INET;
   hints.ai_socktype = SOCK_STREAM;

@@ -18,6 +18,9 @@ namespace {
 constexpr uint32_t kEager = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_EAGER;
 constexpr uint32_t kRendezvous = UCP_AM_SEND_FLAG_REPLY | UCP_AM_SEND_FLAG_RNDV;
 constexpr MethodId kHeld = 9;
+constexpr MethodId kKept = 10;  // as kHeld, with the bulk
+constexpr MethodId kLarge = 11;
+constexpr size_t kLargeBytes = 4 * kMiB;  // of its answer
 
 class UcxHostileClientTest : public ::testing::Test {
  protected:
@@ -30,6 +33,16 @@ class UcxHostileClientTest : public ::testing::Test {
       held_bulk_bytes_ += request.bulk.size();
       MutexLock lock(mutex_);
       held_.push_back(std::move(responder));
+    });
+    service_.On(kKept, [this](Request request, std::unique_ptr<Responder> responder) {
+      MutexLock lock(mutex_);
+      kept_.push_back(std::move(request.bulk));
+      held_.push_back(std::move(responder));
+    });
+    service_.On(kLarge, [this](Request /*request*/, std::unique_ptr<Responder> responder) {
+      ++large_answers_;
+      responder->Send(Part{std::string(kLargeBytes, 'l'), SharedBytes()});
+      responder->Complete(absl::OkStatus());
     });
     auto server = UcxServer::Create({.listen = "127.0.0.1:0",
                                      .service = &service_,
@@ -73,10 +86,17 @@ class UcxHostileClientTest : public ::testing::Test {
     EXPECT_EQ(server_->statistics().protocol_violations, violations + 1);
   }
 
+  size_t kept() {
+    MutexLock lock(mutex_);
+    return kept_.size();
+  }
+
   TestService service_;
   std::atomic<size_t> held_bulk_bytes_{0};
+  std::atomic<size_t> large_answers_{0};
   Mutex mutex_;
   std::vector<std::unique_ptr<Responder>> held_ ABSL_GUARDED_BY(mutex_);
+  std::vector<SharedBytes> kept_ ABSL_GUARDED_BY(mutex_);
   ManualClock clock_;
   std::unique_ptr<UcxServer> server_;
   std::unique_ptr<RawPeer> peer_;
@@ -112,6 +132,12 @@ TEST_F(UcxHostileClientTest, EveryViolationCostsTheEndpointAndNothingElse) {
     frame.message_bytes = kMiB;
     peer_->SendRaw(endpoint, std::string(AsText(EncodeFrame(frame))), std::string(kMiB, 'm'),
                    kRendezvous);
+  });
+  ExpectLosesItsEndpoint("bulk that should come by rendezvous", [this](size_t endpoint) {
+    Frame frame = Ask(1);
+    frame.bulk_bytes = kRendezvousBytes;
+    peer_->SendRaw(endpoint, std::string(AsText(EncodeFrame(frame))),
+                   std::string(kRendezvousBytes, 'b'), kEager);
   });
   ExpectLosesItsEndpoint("bulk over the limit", [this](size_t endpoint) {
     Frame frame = Ask(1);
@@ -260,6 +286,74 @@ TEST_F(UcxHostileClientTest, ASessionThatHoldsItsShareOfReceiveMemoryWaits) {
   peer_->Send(greedy, {.kind = FrameKind::kCancel, .call_id = 4});
   EXPECT_TRUE(peer_->ProgressUntil([&] { return held_bulk_bytes_ == 3 * kMaxPartBytes; }));
   EXPECT_TRUE(peer_->ProgressUntil([&] { return peer_->sends_under_way() == 0; }));
+}
+
+TEST_F(UcxHostileClientTest, SmallBulkThatWaitsIsBounded) {
+  constexpr size_t kBulkBytes = kRendezvousBytes - 1;
+  constexpr size_t kRoom = kMaxParkedCopyBytes / kBulkBytes;
+  constexpr uint64_t kCallsEach = 200;
+  static_assert(2 * kCallsEach > kRoom + 100);
+  // Twice: what waited is not counted for ever.
+  for (size_t round = 1; round <= 2; ++round) {
+    const std::vector<size_t> greedy = {ConnectAndGreet(), ConnectAndGreet()};
+    for (const size_t endpoint : greedy) {
+      for (uint64_t id = 1; id <= 2; ++id) {
+        peer_->Send(endpoint, Ask(id, kKept), "", std::string(kMaxPartBytes, 'b'));
+      }
+    }
+    ASSERT_TRUE(peer_->ProgressUntil([&] { return kept() == 4; }));
+    // Every slot is in use now.
+    const uint64_t refused = server_->statistics().refused_requests;
+    for (uint64_t id = 3; id < 3 + kCallsEach; ++id) {
+      for (const size_t endpoint : greedy) {
+        Frame frame = Ask(id);
+        frame.bulk_bytes = kBulkBytes;
+        peer_->SendRaw(endpoint, std::string(AsText(EncodeFrame(frame))),
+                       std::string(kBulkBytes, 'b'), kEager);
+      }
+    }
+    EXPECT_TRUE(peer_->ProgressUntil([&] {
+      return server_->statistics().refused_requests == refused + 2 * kCallsEach - kRoom;
+    })) << server_->statistics().refused_requests;
+    EXPECT_EQ(peer_->received().back().frame.status, absl::StatusCode::kResourceExhausted);
+    // What had room is served when there are slots again.
+    {
+      MutexLock lock(mutex_);
+      kept_.clear();
+    }
+    EXPECT_TRUE(
+        peer_->ProgressUntil([&] { return held_bulk_bytes_ == round * kRoom * kBulkBytes; }));
+  }
+  EXPECT_EQ(peer_->lost(), 0u);
+}
+
+TEST_F(UcxHostileClientTest, AClientThatReadsNoAnswersIsRefusedMore) {
+  const size_t endpoint = ConnectAndGreet();
+  constexpr uint64_t kAsked = 60;
+  for (uint64_t id = 1; id <= kAsked; ++id) peer_->Send(endpoint, Ask(id, kLarge));
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (large_answers_ + server_->statistics().refused_requests < kAsked) {
+    ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+    std::this_thread::yield();
+  }
+  // One more may begin below the limit; what the socket takes is not counted.
+  EXPECT_LE(large_answers_, kMaxUnsentBytes / kLargeBytes + 5);
+  // It gets what it asked for when it reads, and is served again.
+  ASSERT_TRUE(peer_->ProgressUntil(
+      [&] { return peer_->received().size() == 1 + kAsked + large_answers_; }));
+  peer_->Send(endpoint, Ask(1000, kLarge));
+  ASSERT_TRUE(peer_->ProgressUntil([&] { return peer_->received().back().frame.call_id == 1000; }));
+  EXPECT_EQ(peer_->received().back().frame.status, absl::StatusCode::kOk);
+}
+
+TEST_F(UcxHostileClientTest, AClientThatAsksOnAndReadsNothingIsClosed) {
+  const size_t endpoint = ConnectAndGreet();
+  for (uint64_t id = 1; id <= 200'000; ++id) {
+    peer_->Send(endpoint, Ask(id, kLarge));
+    if (server_->statistics().protocol_violations > 0) break;
+  }
+  EXPECT_TRUE(peer_->ProgressUntil([&] { return peer_->lost() == 1; }));
+  EXPECT_EQ(server_->statistics().protocol_violations, 1u);
 }
 
 }  // namespace

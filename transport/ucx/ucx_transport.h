@@ -28,6 +28,10 @@ class ChannelCore;
 class IoLoop;
 class ServerCore;
 
+// Heap that a channel or server uses at most for bulk too small for rendezvous that came when no
+// receive memory was free. More of it ends its calls with RESOURCE_EXHAUSTED.
+inline constexpr size_t kMaxParkedCopyBytes = 16 * kMiB;
+
 // What happened since the carrier's start, for metrics.
 struct UcxStatistics {
   uint64_t protocol_violations = 0;  // endpoints closed for a malformed frame
@@ -62,11 +66,7 @@ class UcxServer final : public Server {
   UcxServer& operator=(const UcxServer&) = delete;
 
   std::string address() const override;
-
-  // Bulk sent from inside `memory` needs no registration of its own. The peer gets no key to it.
-  // `memory` must stay mapped until the registration and all parts sent from it are gone.
-  // RESOURCE_EXHAUSTED when it cannot be pinned.
-  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory);
+  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory) override;
 
   UcxStatistics statistics() const;
 
@@ -89,9 +89,7 @@ class UcxChannel final : public Channel {
   std::shared_ptr<Call> Start(CallRequest request, std::shared_ptr<CallObserver> observer) override;
   bool alive() const override;
   std::string_view carrier() const override { return "ucx"; }
-
-  // As UcxServer's.
-  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory);
+  absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory) override;
 
   UcxStatistics statistics() const;
 

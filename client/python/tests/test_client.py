@@ -269,7 +269,7 @@ def test_what_cannot_be_reached_raises() -> None:
     with pytest.raises(reprise.UnavailableError) as caught:
         reprise.connect("127.0.0.1:1", timeout=2.0)
     assert caught.value.code == "UNAVAILABLE"
-    with pytest.raises(ValueError, match="host:port"):
+    with pytest.raises(ValueError, match="HOST:PORT"):
         reprise.connect("nowhere")
     with pytest.raises(ValueError, match="carrier"):
         reprise.connect("127.0.0.1:1", carrier="pigeon")

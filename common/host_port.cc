@@ -1,17 +1,15 @@
-#include "services/store/endpoint.h"
+#include "common/host_port.h"
 
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
 
-#include "services/store/absl_text.h"
+namespace reprise {
 
-namespace reprise::store {
-
-absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text, std::string_view what) {
+absl::StatusOr<HostPort> ParseHostPort(std::string_view text, std::string_view what) {
   const auto refuse = [&] {
     return absl::InvalidArgumentError(
-        absl::StrCat(ToAbsl(what), " \"", ToAbsl(text),
+        absl::StrCat(std::string(what), " \"", std::string(text),
                      "\" is not an address: write HOST:PORT, such as 127.0.0.1:7070"));
   };
   const size_t colon = text.rfind(':');
@@ -26,19 +24,20 @@ absl::StatusOr<Endpoint> ParseEndpoint(std::string_view text, std::string_view w
   for (const char c : host) {
     if (c <= ' ' || c == '/' || c > '~') return refuse();
   }
-  Endpoint endpoint{std::string(host), 0};
+  HostPort address{std::string(host), 0};
   const char* end = port_text.data() + port_text.size();
-  const auto [rest, error] = std::from_chars(port_text.data(), end, endpoint.port);
+  const auto [rest, error] = std::from_chars(port_text.data(), end, address.port);
   if (error != std::errc{} || rest != end) return refuse();
-  return endpoint;
+  return address;
 }
 
-std::string FormatEndpoint(const Endpoint& endpoint) {
-  const bool is_v6 = endpoint.host.find(':') != std::string::npos;
-  return is_v6 ? absl::StrCat("[", endpoint.host, "]:", endpoint.port)
-               : absl::StrCat(endpoint.host, ":", endpoint.port);
+std::string FormatHostPort(const HostPort& address) {
+  return IsIpv6(address.host) ? absl::StrCat("[", address.host, "]:", address.port)
+                              : absl::StrCat(address.host, ":", address.port);
 }
+
+bool IsIpv6(std::string_view host) { return host.find(':') != std::string_view::npos; }
 
 bool IsWildcard(std::string_view host) { return host == "0.0.0.0" || host == "::"; }
 
-}  // namespace reprise::store
+}  // namespace reprise
