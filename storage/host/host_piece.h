@@ -55,12 +55,13 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
     bool unlinked = false;  // out of the index; its bytes count as pinned until it is destroyed
   };
 
-  // `extent` holds the whole container of `meta`.
+  // `extent` holds the container of `meta` up to `level`.
   HostPiece(std::shared_ptr<HostMemory> memory, Extent extent, ByteCharge charge, TenantId tenant,
-            PieceMeta meta, const PieceAttributes& attributes)
+            PieceMeta meta, uint32_t level, const PieceAttributes& attributes)
       : memory_(std::move(memory)),
         tenant_(tenant),
         meta_(std::move(meta)),
+        level_(level),
         extent_(std::move(extent)),
         charge_(std::move(charge)),
         attributes_(attributes) {}
@@ -78,7 +79,7 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
 
   const PieceMeta& meta() const override { return meta_; }
   const PieceAttributes& attributes() const override { return attributes_; }
-  uint32_t level() const override { return meta_.level_count() - 1; }
+  uint32_t level() const override { return level_; }
   Tier tier() const override { return Tier::kHost; }
   ByteSpan meta_bytes() const override { return extent_.bytes().first(meta_.meta_bytes()); }
   ByteSpan body() const override { return extent_.bytes().subspan(meta_.meta_bytes()); }
@@ -91,6 +92,7 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
   const std::shared_ptr<HostMemory> memory_;
   const TenantId tenant_;
   const PieceMeta meta_;
+  const uint32_t level_;
   const Extent extent_;
   const ByteCharge charge_;
   const PieceAttributes attributes_;

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/limits.h"
+#include "common/log.h"
 #include "storage/host/host_upload.h"
 #include "storage/index/memory_index.h"
 #include "storage/lru.h"
@@ -69,28 +71,33 @@ HostStore::HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<
 
 HostStore::~HostStore() = default;
 
-absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant, const Key& key,
-                                                               uint64_t total_bytes,
-                                                               const PieceAttributes& attributes) {
-  if (total_bytes == 0 || total_bytes > kMaxPieceMetaBytes + kMaxPieceBodyBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("piece ", key.digest.Hex(), " of ", total_bytes,
-                                                   " bytes: pieces have 1 to ",
-                                                   kMaxPieceMetaBytes + kMaxPieceBodyBytes));
+absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
+                                                               const UploadOffer& offer) {
+  const uint64_t total_bytes = offer.total_bytes;
+  if (total_bytes == 0 || total_bytes > kMaxPieceMetaBytes + kMaxPieceBodyBytes ||
+      offer.quality.planes == 0 || offer.quality.planes > kMaxPlanes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes and ",
+                     offer.quality.planes, " planes: pieces have 1 to ",
+                     kMaxPieceMetaBytes + kMaxPieceBodyBytes, " and 1 to ", kMaxPlanes));
   }
   const uint64_t need = ExtentAllocator::OccupiedBytes(total_bytes);
   Arena& arena = *memory_->arena;
   ByteCharge charge(memory_->metadata);
   std::optional<Extent> extent;
+  // Held from here on, so that making room does not evict it.
+  std::shared_ptr<HostPiece> restored;
   {
     MutexLock lock(mutex_);
     if (need > arena.capacity_bytes()) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(absl::StrCat(
-          "piece ", key.digest.Hex(), " of ", total_bytes, " bytes is larger than the ",
+          "piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes is larger than the ",
           arena.capacity_bytes(), " bytes that a memory budget of ", budget_bytes_,
           " leaves for pieces; give the store more memory"));
     }
     EndPassedHolds();
+    REPRISE_ASSIGN_OR_RETURN(restored, FindToRestore(tenant, offer));
     const uint64_t metadata = piece_overhead_bytes_ + sizeof(HostUpload) + kObjectOverheadBytes;
     const auto fits = [&] {
       if (!extent.has_value()) extent = arena.Allocate(total_bytes);
@@ -98,11 +105,30 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant, 
     };
     if (!MayMakeRoom(need, metadata) || !EvictUntil(fits)) {
       ++refused_uploads_;
-      return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", key.digest.Hex()));
+      return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", offer.key.digest.Hex()));
     }
   }
   return std::make_unique<HostUpload>(*this, memory_, *std::move(extent), std::move(charge),
-                                      piece_overhead_bytes_, tenant, key, attributes);
+                                      piece_overhead_bytes_, tenant, offer, restored.get());
+}
+
+absl::StatusOr<std::shared_ptr<HostPiece>> HostStore::FindToRestore(
+    TenantId tenant, const UploadOffer& offer) const {
+  std::shared_ptr<HostPiece> held = index_->Find(tenant, offer.key);
+  if (held == nullptr || held->meta().header().content_id != offer.quality.content_id ||
+      held->level() + 1 >= offer.quality.planes) {
+    return nullptr;
+  }
+  const PieceMeta& meta = held->meta();
+  const uint32_t planes = offer.quality.planes;
+  if (planes > meta.level_count() || meta.bytes_to(planes - 1) != offer.total_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("piece ", offer.key.digest.Hex(), " is offered with ", planes, " planes in ",
+                     offer.total_bytes, " bytes, but the held directory of the same content has ",
+                     planes > meta.level_count() ? meta.level_count() : planes, " planes in ",
+                     meta.bytes_to(std::min(planes, meta.level_count()) - 1)));
+  }
+  return held;
 }
 
 absl::Status HostStore::GrowCharge(ByteCharge& charge, uint64_t by_bytes) {
@@ -127,21 +153,41 @@ absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piec
   const std::shared_ptr<HostPiece> held = index_->Find(piece->tenant(), piece->key());
   std::optional<TimePoint> held_until;
   if (held != nullptr) {
-    if (held->level() >= piece->level()) return CommitOutcome::kAlreadyHeld;
+    if (Reaches(QualityOf(held->meta(), held->level() + 1),
+                QualityOf(piece->meta(), piece->level() + 1))) {
+      return CommitOutcome::kAlreadyHeld;
+    }
     held_until = held->tracking.held_until;
     if (held_until.has_value() &&
         held->meta().header().content_id != piece->meta().header().content_id) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(
           absl::StrCat("piece ", piece->key().digest.Hex(),
-                       " is held for a reader at a lower level with other content; publish again "
-                       "when the hold is over"));
+                       " is held for a reader with other content; publish again when the hold is "
+                       "over"));
     }
     replaced = Unlink(*held);
   }
   Link(piece);
   if (held_until.has_value()) SetHold(*piece, *held_until);
   return CommitOutcome::kStored;
+}
+
+void HostStore::RemoveIfDamaged(TenantId tenant, const Key& key) {
+  const PieceRef held = Peek(tenant, key);
+  if (held == nullptr) return;
+  const bool intact = PieceMeta::Parse(held->meta_bytes()).ok() &&
+                      held->meta().VerifyBody(held->body(), held->level()).ok();
+  if (intact || !Remove(tenant, key, held.get())) return;
+  LogError("dropped a corrupt piece", {{"tenant", std::to_string(tenant)},
+                                       {"key", key.digest.Hex()},
+                                       {"reason", "an upload was to complete it"}});
+}
+
+std::optional<PieceSummary> HostStore::Describe(TenantId tenant, const Key& key) const {
+  const PieceRef held = Peek(tenant, key);
+  if (held == nullptr) return std::nullopt;
+  return held->Summarize();
 }
 
 PieceRef HostStore::Find(TenantId tenant, const Key& key) {
@@ -212,9 +258,8 @@ ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
   ListPage page;
   page.more = found.more;
   page.pieces.reserve(found.pieces.size());
-  for (std::shared_ptr<HostPiece>& piece : found.pieces) {
-    const Key key = piece->key();
-    page.pieces.emplace_back(key, std::move(piece));
+  for (const std::shared_ptr<HostPiece>& piece : found.pieces) {
+    page.pieces.push_back({piece->key(), piece->Summarize()});
   }
   return page;
 }

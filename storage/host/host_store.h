@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/container/btree_set.h"
@@ -50,9 +51,10 @@ class HostStore final : public PieceStore {
   MutableByteSpan arena() const { return memory_->arena->bytes(); }
   PageKind page_kind() const { return memory_->arena->page_kind(); }
 
-  absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant, const Key& key,
-                                                      uint64_t total_bytes,
-                                                      const PieceAttributes& attributes) override
+  absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant,
+                                                      const UploadOffer& offer) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<PieceSummary> Describe(TenantId tenant, const Key& key) const override
       ABSL_LOCKS_EXCLUDED(mutex_);
   PieceRef Find(TenantId tenant, const Key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
   PieceRef Peek(TenantId tenant, const Key& key) const override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -77,6 +79,14 @@ class HostStore final : public PieceStore {
   // Makes a verified piece visible.
   absl::StatusOr<CommitOutcome> Publish(std::shared_ptr<HostPiece> piece)
       ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // What is held of the offered content with fewer planes; null when nothing is. INVALID_ARGUMENT
+  // when the offer contradicts the directory that is held.
+  absl::StatusOr<std::shared_ptr<HostPiece>> FindToRestore(TenantId tenant,
+                                                           const UploadOffer& offer) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Drops what is held under the key if its bytes do not match their checksums any more.
+  void RemoveIfDamaged(TenantId tenant, const Key& key) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // False, evicting nothing, when not even evicting every piece that may go would free that much.
   bool MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const

@@ -74,7 +74,7 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
     return TestFingerprint(std::to_string(name.second / kChainLength % 4));
   }
 
-  // One of four containers of that key: two encodes of one plane, two of two planes.
+  // One of four containers of that key: two lossy encodes of one plane, two lossless of two.
   const Container& ContainerOf(const Name& name, uint32_t level, uint32_t seed) {
     Container& container = containers_[{name, level, seed}];
     if (container.empty()) {
@@ -82,7 +82,8 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
                          .fingerprint = NamespaceOf(name),
                          .plane_bytes = kBodyBytes / (level + 1),
                          .planes = level + 1,
-                         .seed = seed + 10 * name.first + 100 * name.second});
+                         .seed = seed + 10 * name.first + 100 * name.second,
+                         .distortion = level == 0 ? 0.5f : 0.0f});
     }
     return container;
   }
@@ -139,8 +140,8 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
       attributes.parent = KeyOf(*open.parent);
     }
     const bool expected = ModelMakesRoom();
-    auto upload =
-        store_->BeginUpload(open.name.first, KeyOf(open.name), open.container->size(), attributes);
+    auto upload = store_->BeginUpload(open.name.first,
+                                      OfferOf(KeyOf(open.name), *open.container, attributes));
     ASSERT_EQ(upload.ok(), expected) << upload.status();
     if (!expected) {
       ASSERT_EQ(upload.status().code(), absl::StatusCode::kResourceExhausted);
@@ -252,7 +253,7 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
         if (name.first == tenant) expected.push_back(KeyOf(name));
       }
       std::ranges::sort(expected);
-      ASSERT_TRUE(std::ranges::equal(page.pieces, expected, {}, &std::pair<Key, PieceRef>::first));
+      ASSERT_TRUE(std::ranges::equal(page.pieces, expected, {}, &ListPage::Entry::key));
     }
   }
 
