@@ -44,8 +44,8 @@ struct Footprint {
   }
 };
 
-// Immutable for readers; what the store remembers about it is `tracking`. Dropping the last
-// reference frees its bytes.
+// Immutable for readers; what the store remembers about it is `tracking`, and it sheds planes while
+// nobody reads. Dropping the last reference frees its bytes.
 class HostPiece final : public HeldPiece, public std::enable_shared_from_this<HostPiece> {
  public:
   // For the store alone, under its lock.
@@ -84,6 +84,13 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
   ByteSpan meta_bytes() const override { return extent_.bytes().first(meta_.meta_bytes()); }
   ByteSpan body() const override { return extent_.bytes().subspan(meta_.meta_bytes()); }
 
+  // Drops all but the first `planes` planes, at least one. For the store alone, under its lock and
+  // while the index has the only reference.
+  void Shed(uint32_t planes) {
+    level_ = planes - 1;
+    extent_.Shrink(meta_.bytes_to(level_));
+  }
+
   // First what Find touches, so that it lies together: `tracking`, tenant and, at the start of the
   // header, the key.
   Tracking tracking;
@@ -92,8 +99,8 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
   const std::shared_ptr<HostMemory> memory_;
   const TenantId tenant_;
   const PieceMeta meta_;
-  const uint32_t level_;
-  const Extent extent_;
+  uint32_t level_;
+  Extent extent_;
   const ByteCharge charge_;
   const PieceAttributes attributes_;
 };

@@ -49,7 +49,9 @@ absl::StatusOr<std::unique_ptr<HostStore>> HostStore::Create(const HostStoreOpti
                            Arena::Create(options.budget_bytes - metadata_bytes));
   const size_t max_pieces = metadata_bytes / kMinMetadataPerPiece;
   auto index = std::make_unique<MemoryIndex<HostPiece>>(max_pieces);
-  auto policy = std::make_unique<LruPolicy>(max_pieces);
+  std::unique_ptr<EvictionPolicy> policy = options.make_policy
+                                               ? options.make_policy(max_pieces)
+                                               : std::make_unique<LruPolicy>(max_pieces);
   const uint64_t tables = index->fixed_bytes() + policy->fixed_bytes();
   auto memory = std::make_shared<HostMemory>(std::move(arena), metadata_bytes - tables);
   return std::unique_ptr<HostStore>(new HostStore(options.budget_bytes, *options.clock,
@@ -97,6 +99,14 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
           " leaves for pieces; give the store more memory"));
     }
     EndPassedHolds();
+    uint64_t& uploading = tenants_[tenant].uploading_bytes;
+    if (uploading > 0 && uploading + need > arena.capacity_bytes() / kTenantUploadShare) {
+      ++refused_uploads_;
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes: its tenant has ",
+          uploading, " bytes of uploads under way, of at most ",
+          arena.capacity_bytes() / kTenantUploadShare, "; finish some first"));
+    }
     REPRISE_ASSIGN_OR_RETURN(restored, FindToRestore(tenant, offer));
     const uint64_t metadata = piece_overhead_bytes_ + sizeof(HostUpload) + kObjectOverheadBytes;
     const auto fits = [&] {
@@ -107,6 +117,7 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
       ++refused_uploads_;
       return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", offer.key.digest.Hex()));
     }
+    uploading += need;
   }
   return std::make_unique<HostUpload>(*this, memory_, *std::move(extent), std::move(charge),
                                       piece_overhead_bytes_, tenant, offer, restored.get());
@@ -210,9 +221,11 @@ bool HostStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline u
   const TimePoint now = clock_.Now();
   if (until.PassedAt(now)) return false;
   const std::optional<TimePoint>& held_until = piece->tracking.held_until;
-  if (!held_until.has_value() && held_.arena_bytes + piece->footprint().arena_bytes >
-                                     memory_->arena->capacity_bytes() / kHoldShare) {
-    return false;
+  if (!held_until.has_value()) {
+    const uint64_t bytes = piece->footprint().arena_bytes;
+    const uint64_t capacity = memory_->arena->capacity_bytes();
+    if (held_.arena_bytes + bytes > capacity / kHoldShare) return false;
+    if (tenants_[tenant].held_bytes + bytes > capacity / kTenantHoldShare) return false;
   }
   const TimePoint end = std::min(until.at(), now + kMaxHold);
   if (!held_until.has_value() || *held_until < end) SetHold(*piece, end);
@@ -296,25 +309,49 @@ bool HostStore::MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
 bool HostStore::EvictUntil(absl::FunctionRef<bool()> fits) {
   while (!fits()) {
     // Evicting what somebody still reads would free nothing now.
-    const TrackedPiece* victim = policy_->Victim([](const TrackedPiece& tracked) {
+    const Victim victim = policy_->ChooseVictim([](const TrackedPiece& tracked) {
       return PieceOf(tracked).weak_from_this().use_count() == 1;
     });
-    if (victim == nullptr) return false;
-    Unlink(PieceOf(*victim));
+    if (victim.piece == nullptr) return false;
+    HostPiece& piece = PieceOf(*victim.piece);
+    if (victim.keep_planes > 0) {
+      Shed(piece, victim.keep_planes);
+      continue;
+    }
+    Unlink(piece);
     ++evicted_pieces_;
   }
   return true;
+}
+
+void HostStore::Shed(HostPiece& piece, uint32_t planes) {
+  // A policy that names planes that are not there, or a held piece, would go on forever.
+  if (planes > piece.level() || piece.tracking.held_until.has_value()) std::abort();
+  // Taking and dropping a reference orders what the last reader did before what follows.
+  static_cast<void>(piece.shared_from_this());
+  linked_ -= piece.footprint();
+  piece.Shed(planes);
+  linked_ += piece.footprint();
+  policy_->Shed(piece.tracking.policy_record, planes, piece.footprint().total());
+}
+
+void HostStore::EndUpload(TenantId tenant, uint64_t arena_bytes) {
+  MutexLock lock(mutex_);
+  tenants_[tenant].uploading_bytes -= arena_bytes;
 }
 
 void HostStore::Link(std::shared_ptr<HostPiece> piece) {
   HostPiece& linked = *piece;
   if (!index_->Insert(std::move(piece))) std::abort();  // the caller has just seen it absent
   linked_ += linked.footprint();
+  const PieceSummary summary = linked.Summarize();
   linked.tracking.policy_record =
       policy_->Insert({.tenant = linked.tenant(),
                        .key = linked.key(),
                        .size_bytes = linked.footprint().total(),
                        .attributes = linked.attributes(),
+                       .levels = summary.levels(),
+                       .planes_held = summary.planes_held,
                        .tag = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&linked))});
 }
 
@@ -332,6 +369,7 @@ void HostStore::SetHold(HostPiece& piece, TimePoint until) {
   piece.tracking.held_until = until;
   holds_.emplace(until, &piece);
   held_ += piece.footprint();
+  tenants_[piece.tenant()].held_bytes += piece.footprint().arena_bytes;
   policy_->SetHeld(piece.tracking.policy_record, true);
 }
 
@@ -339,6 +377,7 @@ void HostStore::EndHold(HostPiece& piece) {
   holds_.erase({*piece.tracking.held_until, &piece});
   piece.tracking.held_until.reset();
   held_ -= piece.footprint();
+  tenants_[piece.tenant()].held_bytes -= piece.footprint().arena_bytes;
   policy_->SetHeld(piece.tracking.policy_record, false);
 }
 

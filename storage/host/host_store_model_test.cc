@@ -92,9 +92,16 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
   bool HasResidentChild(const Name& name) const {
     return std::ranges::any_of(model_, [&](const auto& it) { return it.second.parent == name; });
   }
-  uint64_t Held() const {
-    return static_cast<uint64_t>(
-        std::ranges::count_if(model_, [&](const auto& it) { return IsHeld(it.second); }));
+  uint64_t Held(std::optional<TenantId> tenant = std::nullopt) const {
+    return static_cast<uint64_t>(std::ranges::count_if(model_, [&](const auto& it) {
+      return IsHeld(it.second) && it.first.first == tenant.value_or(it.first.first);
+    }));
+  }
+  bool MayUpload(TenantId tenant) const {
+    const auto under_way = static_cast<uint64_t>(std::ranges::count_if(
+        uploads_, [&](const OpenUpload& open) { return open.name.first == tenant; }));
+    return under_way == 0 ||
+           (under_way + 1) * kPieceBytes <= store_->arena().size() / HostStore::kTenantUploadShare;
   }
   bool IsRead(const Name& name, uint64_t generation) const {
     return std::ranges::any_of(readers_, [&](const Reader& reader) {
@@ -139,7 +146,7 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
       open.parent = Name(open.name.first, open.name.second - 1);
       attributes.parent = KeyOf(*open.parent);
     }
-    const bool expected = ModelMakesRoom();
+    const bool expected = MayUpload(open.name.first) && ModelMakesRoom();
     auto upload = store_->BeginUpload(open.name.first,
                                       OfferOf(KeyOf(open.name), *open.container, attributes));
     ASSERT_EQ(upload.ok(), expected) << upload.status();
@@ -214,7 +221,9 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
     const auto it = model_.find(name);
     bool expected = it != model_.end() && it->second.level >= level && time.count() > 0;
     if (expected && !IsHeld(it->second)) {
-      expected = (Held() + 1) * kPieceBytes <= store_->arena().size() / HostStore::kHoldShare;
+      const uint64_t arena_bytes = store_->arena().size();
+      expected = (Held() + 1) * kPieceBytes <= arena_bytes / HostStore::kHoldShare &&
+                 (Held(name.first) + 1) * kPieceBytes <= arena_bytes / HostStore::kTenantHoldShare;
     }
     ASSERT_EQ(store_->Hold(name.first, KeyOf(name), level, Deadline::After(time, clock_)),
               expected);

@@ -54,7 +54,10 @@ HostUpload::HostUpload(HostStore& store, std::shared_ptr<HostMemory> memory, Ext
   }
 }
 
-HostUpload::~HostUpload() { memory_->uploads.fetch_sub(1, std::memory_order_relaxed); }
+HostUpload::~HostUpload() {
+  memory_->uploads.fetch_sub(1, std::memory_order_relaxed);
+  store_.EndUpload(tenant_, ExtentAllocator::OccupiedBytes(total_bytes()));
+}
 
 absl::StatusOr<bool> HostUpload::Write(uint64_t offset, ByteSpan bytes) {
   if (offset < from_offset_ || offset > total_bytes() || bytes.size() > total_bytes() - offset) {

@@ -20,7 +20,8 @@ class HostUpload final : public Upload {
  public:
   // `extent` has the container's length; `charge` covers this object and the store's share of the
   // piece to come, of which `piece_overhead_bytes` stay with the piece. `restored` is null, or what
-  // is held of the same content, and is copied.
+  // is held of the same content, and is copied. The store has counted it among the tenant's
+  // uploads.
   HostUpload(HostStore& store, std::shared_ptr<HostMemory> memory, Extent extent, ByteCharge charge,
              uint64_t piece_overhead_bytes, TenantId tenant, const UploadOffer& offer,
              const HostPiece* restored);
