@@ -99,7 +99,7 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
           " leaves for pieces; give the store more memory"));
     }
     EndPassedHolds();
-    uint64_t& uploading = tenants_[tenant].uploading_bytes;
+    const uint64_t uploading = tenants_[tenant].uploading_bytes;
     if (uploading > 0 && uploading + need > arena.capacity_bytes() / kTenantUploadShare) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(absl::StrCat(
@@ -117,7 +117,7 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
       ++refused_uploads_;
       return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", offer.key.digest.Hex()));
     }
-    uploading += need;
+    tenants_[tenant].uploading_bytes += need;
   }
   return std::make_unique<HostUpload>(*this, memory_, *std::move(extent), std::move(charge),
                                       piece_overhead_bytes_, tenant, offer, restored.get());

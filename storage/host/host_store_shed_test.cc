@@ -2,7 +2,6 @@
 // of it.
 
 #include <algorithm>
-#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 
 #include "common/limits.h"
 #include "storage/host/host_store.h"
+#include "storage/testing/planes_first.h"
 #include "storage/testing/test_piece.h"
 
 namespace reprise::storage {
@@ -25,17 +25,9 @@ constexpr uint32_t kThatFit = 7;
 constexpr uint64_t kSmallPlaneBytes = 60 * kKiB;
 constexpr uint32_t kSmall = 10;
 
-// Oldest first: the last plane of every piece, then the one before, and so on; then whole pieces.
-class PlanesFirst final : public EvictionPolicy {
+// Checks what it is told.
+class CheckedPlanesFirst final : public PlanesFirst {
  public:
-  struct Tracked final : TrackedPiece {
-    explicit Tracked(const PolicyPiece& piece)
-        : TrackedPiece(piece.tag), planes(piece.planes_held), size_bytes(piece.size_bytes) {}
-    uint32_t planes;
-    uint64_t size_bytes;
-    bool held = false;
-  };
-
   TrackedPiece* Insert(const PolicyPiece& piece) override {
     EXPECT_EQ(piece.levels.size(), kPlanes);
     for (size_t level = 0; level < piece.levels.size(); ++level) {
@@ -43,43 +35,20 @@ class PlanesFirst final : public EvictionPolicy {
       EXPECT_TRUE(plane_bytes == kPlaneBytes || plane_bytes == kSmallPlaneBytes) << plane_bytes;
       EXPECT_EQ(piece.levels[level].distortion.key, 0.25f * static_cast<float>(3 - level));
     }
-    return &pieces_.emplace_back(piece);
-  }
-  void Use(TrackedPiece* /*piece*/) override {}
-  void Remove(TrackedPiece* piece) override {
-    pieces_.remove_if([piece](const Tracked& tracked) { return &tracked == piece; });
-  }
-  void SetHeld(TrackedPiece* piece, bool held) override {
-    static_cast<Tracked*>(piece)->held = held;
+    return PlanesFirst::Insert(piece);
   }
   void Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t size_bytes) override {
-    auto* tracked = static_cast<Tracked*>(piece);
-    EXPECT_EQ(planes_held, tracked->planes - 1);
-    EXPECT_LT(size_bytes, tracked->size_bytes);
-    tracked->planes = planes_held;
-    tracked->size_bytes = size_bytes;
+    EXPECT_EQ(planes_held, static_cast<Tracked*>(piece)->planes - 1);
+    EXPECT_LT(size_bytes, static_cast<Tracked*>(piece)->size_bytes);
+    PlanesFirst::Shed(piece, planes_held, size_bytes);
   }
-  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override {
-    Tracked* most = nullptr;
-    for (Tracked& piece : pieces_) {
-      if (piece.held || !can_evict(piece)) continue;
-      if (most == nullptr || piece.planes > most->planes) most = &piece;
-    }
-    if (most == nullptr) return {};
-    return {.piece = most, .keep_planes = most->planes - 1};
-  }
-  size_t fixed_bytes() const override { return sizeof(*this); }
-  size_t bytes_per_piece() const override { return sizeof(Tracked) + 2 * sizeof(void*); }
-
- private:
-  std::list<Tracked> pieces_;
 };
 
 class HostStoreShedTest : public ::testing::Test {
  protected:
   void SetUp() override {
     auto store = HostStore::Create({.budget_bytes = 8 * kMiB, .make_policy = [](size_t) {
-                                      return std::make_unique<PlanesFirst>();
+                                      return std::make_unique<CheckedPlanesFirst>();
                                     }});
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
