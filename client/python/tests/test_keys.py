@@ -16,7 +16,9 @@ def attention_namespace(**changes: object) -> reprise.Namespace:
 
 
 def test_a_namespace_keeps_what_it_was_made_of() -> None:
-    rope = reprise.Rope("halves", rotated_dims=8, theta=10000.0, scaling="linear", scaling_parameters=[2])
+    rope = reprise.Rope(
+        "halves", rotated_dims=8, theta=10000.0, scaling="linear", scaling_parameters=[2]
+    )
     group = reprise.LayerGroup(
         [3, 5], kv_heads=4, key_dim=8, value_dim=8, kind="window", window_tokens=32, rope=rope
     )

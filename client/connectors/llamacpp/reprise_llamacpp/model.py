@@ -147,10 +147,10 @@ def rope_scaling(
 ) -> tuple[str, tuple[float, ...]]:
     """The scaling rule and its parameters, in the names and order of `reprise.Rope`.
 
-    `fact` gives a GGUF value of the model's architecture. Numbers are the file's, not what llama.cpp
-    computes from them: another engine reads the same ones in the model's configuration. Raises
-    ValueError for a rule that is not carried, and where llama.cpp scales otherwise than the file
-    says.
+    `fact` gives a GGUF value of the model's architecture. Numbers are the file's, not what
+    llama.cpp computes from them: another engine reads the same ones in the model's configuration.
+    Raises ValueError for a rule that is not carried, and where llama.cpp scales otherwise than the
+    file says.
     """
     kind = fact("rope.scaling.type") or "linear"
     factor = float(fact("rope.scaling.factor") or fact("rope.scale_linear") or 0) or 1.0
@@ -180,7 +180,8 @@ def refuse_rope_factors(path: Path) -> None:
     for name in (b"rope_freqs.weight", b"rope_factors_long.weight", b"rope_factors_short.weight"):
         if name in header:
             raise ValueError(
-                f"the model divides rope frequencies pair by pair ({name.decode()}); not carried yet"
+                f"the model divides rope frequencies pair by pair ({name.decode()}); "
+                "not carried yet"
             )
 
 
