@@ -51,8 +51,16 @@ absl::StatusOr<PieceMeta> PieceMeta::Parse(ByteSpan bytes) {
   return meta;
 }
 
+std::optional<uint32_t> PieceMeta::LevelEndingAt(uint64_t container_bytes) const {
+  for (uint32_t level = 0; level < level_count(); ++level) {
+    if (bytes_to(level) == container_bytes) return level;
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<std::vector<SegmentRun>> PieceMeta::Resolve(uint32_t layer_begin, uint32_t layer_end,
-                                                           uint32_t level) const {
+                                                           uint32_t level,
+                                                           uint32_t first_plane) const {
   if (layer_begin >= layer_end || layer_end > layer_count()) {
     return absl::InvalidArgumentError(absl::StrCat("layers [", layer_begin, ", ", layer_end,
                                                    ") are empty or outside the piece's [0, ",
@@ -61,7 +69,7 @@ absl::StatusOr<std::vector<SegmentRun>> PieceMeta::Resolve(uint32_t layer_begin,
   if (level >= level_count()) return NoSuchLevel(level, level_count());
   std::vector<SegmentRun> runs;
   runs.reserve(level + size_t{1});
-  for (uint32_t plane = 0; plane <= level; ++plane) {
+  for (uint32_t plane = first_plane; plane <= level; ++plane) {
     const uint32_t first = LowerBound(segments_, plane, layer_begin);
     const uint32_t end = LowerBound(segments_, plane, layer_end);
     if (!runs.empty() && runs.back().first + runs.back().count == first) {

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -122,14 +123,20 @@ class PieceMeta {
   size_t meta_bytes() const { return meta_bytes_; }
   uint64_t body_bytes() const { return header_.levels.back().body_bytes; }
   uint64_t total_bytes() const { return meta_bytes_ + body_bytes(); }
+  // Of header, directory and planes 0..level: where the container may end. `level` < level_count().
+  uint64_t bytes_to(uint32_t level) const { return meta_bytes_ + header_.levels[level].body_bytes; }
+  // The level whose end is that of a container cut to `container_bytes`; nullopt when no level ends
+  // there.
+  std::optional<uint32_t> LevelEndingAt(uint64_t container_bytes) const;
   uint32_t level_count() const { return static_cast<uint32_t>(header_.levels.size()); }
   uint32_t layer_count() const { return header_.slot.layer_end - header_.slot.layer_begin; }
 
-  // The segments that decoding layers [layer_begin, layer_end) at `level` needs, as at most level +
-  // 1 runs in body order. INVALID_ARGUMENT for an empty or outlying layer range or a level that
-  // does not exist.
+  // The segments that decoding layers [layer_begin, layer_end) at `level` needs, of planes from
+  // `first_plane` on, as at most a run for each plane, in body order; none when first_plane is
+  // above level. INVALID_ARGUMENT for an empty or outlying layer range or a level that does not
+  // exist.
   absl::StatusOr<std::vector<SegmentRun>> Resolve(uint32_t layer_begin, uint32_t layer_end,
-                                                  uint32_t level) const;
+                                                  uint32_t level, uint32_t first_plane = 0) const;
 
   // The body bytes from a run's first segment to its last, gaps included. Empty for a run
   // that is empty or reaches beyond the directory.

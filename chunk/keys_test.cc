@@ -60,13 +60,20 @@ LayerGroup GroupOf(const std::vector<uint32_t>& numbers) {
   return group;
 }
 
+double Real(absl::string_view text) {
+  double value = 0;
+  EXPECT_TRUE(absl::SimpleAtod(text, &value)) << "not a number: " << text;
+  return value;
+}
+
 Rope RopeOf(const std::string& text) {
-  const std::vector<std::string> fields = absl::StrSplit(text, absl::MaxSplits(' ', 3));
+  const std::vector<std::string> fields = absl::StrSplit(text, ' ');
   Rope rope;
-  rope.kind = static_cast<RopeKind>(Number(fields.at(0)));
+  rope.pairing = static_cast<RopePairing>(Number(fields.at(0)));
   rope.rotated_dims = Number(fields.at(1));
-  EXPECT_TRUE(absl::SimpleAtod(fields.at(2), &rope.theta)) << fields.at(2);
-  if (fields.size() > 3) rope.scaling = fields[3];
+  rope.theta = Real(fields.at(2));
+  rope.scaling = static_cast<RopeScaling>(Number(fields.at(3)));
+  for (size_t i = 4; i < fields.size(); ++i) rope.scaling_parameters.push_back(Real(fields[i]));
   return rope;
 }
 
@@ -141,7 +148,7 @@ std::vector<VectorCase> ReadVectors() {
 
 TEST(KeyVectors, MatchTheIndependentImplementation) {
   const std::vector<VectorCase> cases = ReadVectors();
-  ASSERT_EQ(cases.size(), 4u);
+  ASSERT_EQ(cases.size(), 5u);
   for (const VectorCase& one : cases) {
     SCOPED_TRACE(one.name);
     const auto encoding = CanonicalEncoding(one.name_space);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bitset>
-#include <cmath>
 #include <optional>
 #include <string>
 #include <utility>
@@ -35,35 +34,14 @@ bool IsKnown(Dtype dtype) { return dtype <= Dtype::kFp32; }
 bool IsKnown(GroupKind kind) {
   return kind >= GroupKind::kFullAttention && kind <= GroupKind::kOpaque;
 }
-bool IsKnown(RopeKind kind) { return kind <= RopeKind::kHalves; }
 
 uint64_t CeilDivide(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
-absl::Status ValidateRope(size_t index, const LayerGroup& group) {
-  const Rope& rope = group.rope;
-  if (!IsKnown(rope.kind)) {
-    return InvalidInGroup(index, "rope.kind", "is ", static_cast<int>(rope.kind), ", unknown");
-  }
-  if (rope.kind == RopeKind::kNone) {
-    // One spelling of "no rope", or equal tensors would get different keys. -0.0 equals 0.0 but is
-    // encoded differently.
-    if (rope.rotated_dims != 0 || rope.theta != 0 || std::signbit(rope.theta) ||
-        !rope.scaling.empty()) {
-      return InvalidInGroup(index, "rope", "has kind none but sets rotated_dims ",
-                            rope.rotated_dims, ", theta ", rope.theta, " or scaling '",
-                            rope.scaling, "'; leave them 0 and empty");
-    }
-    return absl::OkStatus();
-  }
-  if (rope.rotated_dims == 0 || rope.rotated_dims % 2 != 0 || rope.rotated_dims > group.key_dim) {
-    return InvalidInGroup(index, "rope.rotated_dims", "is ", rope.rotated_dims,
-                          "; it must be even, from 2 to key_dim ", group.key_dim);
-  }
-  if (!std::isfinite(rope.theta) || rope.theta <= 0) {
-    return InvalidInGroup(index, "rope.theta", "is ", rope.theta,
-                          "; it must be finite and above 0");
-  }
-  return absl::OkStatus();
+absl::Status ValidateGroupRope(size_t index, const LayerGroup& group) {
+  const absl::Status status = ValidateRope(group.rope, group.key_dim);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(
+      absl::StrCat("namespace field groups[", index, "].", status.message()));
 }
 
 absl::Status ValidateDims(size_t index, const LayerGroup& group) {
@@ -165,7 +143,7 @@ absl::Status ValidateGroup(size_t index, const Namespace& name_space, LayerSet& 
   }
   REPRISE_RETURN_IF_ERROR(ValidateLayers(index, group, taken_layers));
   REPRISE_RETURN_IF_ERROR(ValidateDims(index, group));
-  REPRISE_RETURN_IF_ERROR(ValidateRope(index, group));
+  REPRISE_RETURN_IF_ERROR(ValidateGroupRope(index, group));
   return ValidatePartition(index, group, name_space.chunk_tokens, name_space.kv_dtype);
 }
 
@@ -196,10 +174,12 @@ void EncodeGroup(const LayerGroup& group, ByteWriter& out) {
   out.U32(group.window_tokens);
   out.U32(group.layers_per_piece);
   out.U32(group.heads_per_piece);
-  out.U8(static_cast<uint8_t>(group.rope.kind));
+  out.U8(static_cast<uint8_t>(group.rope.pairing));
   out.U32(group.rope.rotated_dims);
   out.F64(group.rope.theta);
-  out.LengthPrefixed(group.rope.scaling);
+  out.U8(static_cast<uint8_t>(group.rope.scaling));
+  out.U32(static_cast<uint32_t>(group.rope.scaling_parameters.size()));
+  for (const double parameter : group.rope.scaling_parameters) out.F64(parameter);
 }
 
 std::vector<std::byte> Encode(const Namespace& name_space) {
@@ -221,12 +201,12 @@ std::vector<std::byte> Encode(const Namespace& name_space) {
 // Length of Encode's result, without making it: strings of a hostile namespace may be huge.
 uint64_t EncodedBytes(const Namespace& name_space) {
   constexpr uint64_t kFixedBytes = 4 + 5 * 4 + 1 + 4 + 4 + 4;
-  constexpr uint64_t kFixedGroupBytes = 1 + 4 + 6 * 4 + 1 + 4 + 8 + 4;
+  constexpr uint64_t kFixedGroupBytes = 1 + 4 + 6 * 4 + 1 + 4 + 8 + 1 + 4;
   uint64_t size = kFixedBytes + name_space.tenant.size() + name_space.model.size() +
                   name_space.revision.size() + name_space.adapter.size() +
                   name_space.weight_quantization.size() + name_space.profile.size();
   for (const LayerGroup& group : name_space.groups) {
-    size += kFixedGroupBytes + 4 * group.layers.size() + group.rope.scaling.size();
+    size += kFixedGroupBytes + 4 * group.layers.size() + 8 * group.rope.scaling_parameters.size();
   }
   return size;
 }

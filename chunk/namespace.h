@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "chunk/rope.h"
 #include "common/bytes.h"
 #include "common/sha256.h"
 #include "common/status.h"
@@ -32,20 +33,6 @@ enum class GroupKind : uint8_t {
 // dtype, and have no V.
 bool IsOpaque(GroupKind kind);
 
-enum class RopeKind : uint8_t { kNone = 0, kInterleaved = 1, kHalves = 2 };
-
-// How K was rotated, in enough detail to undo it.
-struct Rope {
-  RopeKind kind = RopeKind::kNone;
-  uint32_t rotated_dims = 0;
-  double theta = 0;
-  // The engine's scaling rule and its parameters, spelled as the model's configuration does; empty
-  // for none.
-  std::string scaling;
-
-  friend bool operator==(const Rope&, const Rope&) = default;
-};
-
 // Layers of one kind, and how a chunk of them is cut into pieces.
 struct LayerGroup {
   GroupKind kind = GroupKind::kFullAttention;
@@ -58,6 +45,8 @@ struct LayerGroup {
   // fewer.
   uint32_t layers_per_piece = 0;
   uint32_t heads_per_piece = 0;
+  // Of these layers: groups may differ (Gemma 3: theta 10,000 in sliding layers, 1,000,000 in full
+  // ones). Layers without rope beside layers with it are a group of their own.
   Rope rope;
 
   friend bool operator==(const LayerGroup&, const LayerGroup&) = default;
@@ -80,7 +69,7 @@ struct Namespace {
 // INVALID_ARGUMENT, naming the field and its value, when the namespace breaks a limit of
 // common/limits.h or makes no sense (no groups, a layer in two groups, a partition of zero, a
 // window of zero in a sliding group, ...), and when it is a second spelling of another namespace (a
-// partition larger than the group, rope parameters without rope).
+// partition larger than the group, and what ValidateRope refuses).
 absl::Status Validate(const Namespace& name_space);
 
 // The canonical, length-prefixed encoding; equal exactly when the namespaces are equal. Validates

@@ -30,11 +30,12 @@ Namespace Hybrid() {
   full.value_dim = 64;
   full.layers_per_piece = 2;
   full.heads_per_piece = 8;
-  full.rope = {.kind = RopeKind::kHalves, .rotated_dims = 64, .theta = 10000, .scaling = ""};
+  full.rope = {.pairing = RopePairing::kHalves, .rotated_dims = 64, .theta = 10000};
   LayerGroup window = full;
   window.kind = GroupKind::kSlidingWindow;
   window.layers = {4, 5};
   window.window_tokens = 512;
+  window.rope.theta = 1000000;
   LayerGroup latent = full;
   latent.kind = GroupKind::kLatent;
   latent.layers = {6, 7};
@@ -67,7 +68,6 @@ TEST(Validate, NamesTheFieldThatIsWrong) {
       {"field tenant", [](Namespace& n) { n.tenant.assign(kMaxTenantNameBytes + 1, 't'); }},
       {"field model", [](Namespace& n) { n.model.clear(); }},
       {"bytes encoded", [](Namespace& n) { n.model.assign(kMaxNamespaceBytes, 'm'); }},
-      {"bytes encoded", [](Namespace& n) { n.groups[0].rope.scaling.assign(1 << 17, 's'); }},
       {"field profile", [](Namespace& n) { n.profile = "abc"; }},
       {"field profile", [](Namespace& n) { n.profile.assign(64, 'A'); }},
       {"field kv_dtype", [](Namespace& n) { n.kv_dtype = static_cast<Dtype>(4); }},
@@ -106,7 +106,7 @@ TEST(Validate, NamesTheFieldThatIsWrong) {
       {"groups[0].layers_per_piece", [](Namespace& n) { n.groups[0].layers_per_piece = 5; }},
       {"groups[0].heads_per_piece", [](Namespace& n) { n.groups[0].heads_per_piece = 0; }},
       {"groups[0].heads_per_piece", [](Namespace& n) { n.groups[0].heads_per_piece = 9; }},
-      {"groups[0].rope.kind", [](Namespace& n) { n.groups[0].rope.kind = RopeKind{3}; }},
+      {"groups[0].rope.pairing", [](Namespace& n) { n.groups[0].rope.pairing = RopePairing{3}; }},
       {"rope.rotated_dims", [](Namespace& n) { n.groups[0].rope.rotated_dims = 0; }},
       {"rope.rotated_dims", [](Namespace& n) { n.groups[0].rope.rotated_dims = 63; }},
       {"rope.rotated_dims", [](Namespace& n) { n.groups[0].rope.rotated_dims = 66; }},
@@ -118,7 +118,9 @@ TEST(Validate, NamesTheFieldThatIsWrong) {
       {"groups[3].rope", [](Namespace& n) { n.groups[3].rope.theta = -0.0; }},
       {"groups[3].rope", [nan](Namespace& n) { n.groups[3].rope.theta = nan; }},
       {"groups[3].rope", [](Namespace& n) { n.groups[3].rope.rotated_dims = 2; }},
-      {"groups[3].rope", [](Namespace& n) { n.groups[3].rope.scaling = "yarn"; }},
+      {"groups[3].rope", [](Namespace& n) { n.groups[3].rope.scaling = RopeScaling::kLinear; }},
+      {"groups[1].rope.scaling_parameters",
+       [](Namespace& n) { n.groups[1].rope.scaling = RopeScaling::kLinear; }},
   };
   for (const auto& [message, change] : changes) {
     Namespace name_space = Hybrid();
@@ -165,6 +167,18 @@ TEST(Validate, RefusesMorePiecesThanALookupHolds) {
 // Injectivity: no two different namespaces have one encoding. Each change moves one field, or one
 // byte from one field to its neighbour, which an encoding without lengths would not notice.
 TEST(CanonicalEncoding, DiffersWheneverAFieldDiffers) {
+  const auto linear = [](double factor) {
+    Rope rope = Hybrid().groups[0].rope;
+    rope.scaling = RopeScaling::kLinear;
+    rope.scaling_parameters = {factor};
+    return rope;
+  };
+  const auto llama3 = [](double low_frequency_factor) {
+    Rope rope = Hybrid().groups[0].rope;
+    rope.scaling = RopeScaling::kLlama3;
+    rope.scaling_parameters = {8, low_frequency_factor, 4, 8192};
+    return rope;
+  };
   const std::vector<Change> changes = {
       [](Namespace&) {},
       [](Namespace& n) {
@@ -196,10 +210,15 @@ TEST(CanonicalEncoding, DiffersWheneverAFieldDiffers) {
       [](Namespace& n) { n.groups[0].layers_per_piece = 1; },
       [](Namespace& n) { n.groups[0].heads_per_piece = 1; },
       [](Namespace& n) { n.groups[0].rope = {}; },
-      [](Namespace& n) { n.groups[0].rope.kind = RopeKind::kInterleaved; },
+      [](Namespace& n) { n.groups[0].rope.pairing = RopePairing::kInterleaved; },
       [](Namespace& n) { n.groups[0].rope.rotated_dims = 32; },
       [](Namespace& n) { n.groups[0].rope.theta = std::nextafter(10000.0, 20000.0); },
-      [](Namespace& n) { n.groups[0].rope.scaling = "yarn"; },
+      [](Namespace& n) { std::swap(n.groups[0].rope, n.groups[1].rope); },
+      [linear](Namespace& n) { n.groups[0].rope = linear(8); },
+      [linear](Namespace& n) { n.groups[0].rope = linear(std::nextafter(8, 9)); },
+      [linear](Namespace& n) { n.groups[1].rope = linear(8); },
+      [llama3](Namespace& n) { n.groups[0].rope = llama3(1); },
+      [llama3](Namespace& n) { n.groups[0].rope = llama3(2); },
   };
   std::set<std::vector<std::byte>> encodings;
   std::set<Digest> fingerprints;

@@ -75,7 +75,10 @@ std::optional<FetchReader::Failure> FetchReader::Consume(std::string_view messag
     case v1::OTHER_CONTENT:
       return Fail(MissReason::kOtherContent, "the store holds other content than was asked for");
     default:
-      return Fail(MissReason::kCorrupt, "the store found its bytes damaged and dropped them");
+      return Fail(
+          MissReason::kAbsent,
+          absl::StrCat("the store does not give the piece, for reason ",
+                       static_cast<int>(part_->miss()), ", which this client does not know"));
   }
 }
 

@@ -143,9 +143,10 @@ TEST_F(FetchReaderTest, ALatePieceOfStatusAfterTheLastPartDoesNotMatter) {
 }
 
 TEST_F(FetchReaderTest, MissesOfTheStoreAreNamed) {
-  for (const auto& [wire, reason] : {std::pair(v1::ABSENT, MissReason::kAbsent),
-                                     std::pair(v1::OTHER_CONTENT, MissReason::kOtherContent),
-                                     std::pair(v1::CORRUPT, MissReason::kCorrupt)}) {
+  for (const auto& [wire, reason] :
+       {std::pair(v1::ABSENT, MissReason::kAbsent),
+        std::pair(v1::OTHER_CONTENT, MissReason::kOtherContent),
+        std::pair(static_cast<v1::MissReason>(99), MissReason::kAbsent)}) {
     parts_.resize(4);
     parts_[3].message.set_piece(1);
     parts_[3].message.set_miss(wire);

@@ -44,8 +44,10 @@ absl::StatusOr<SharedBytes> CountUnsent(Core& core, std::vector<std::byte> bytes
 }  // namespace
 
 bool OutgoingPiece::IsReachedBy(const PieceState& state) const {
-  const Distortion& held = state.distortions[state.planes_held - 1];
-  return held.key <= distortion.key && held.value <= distortion.value;
+  return Reaches({.content_id = state.content_id,
+                  .planes = state.planes_held,
+                  .distortion = state.distortions[state.planes_held - 1]},
+                 quality);
 }
 
 absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const PrefixKeys& keys,
@@ -80,17 +82,19 @@ absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const Prefix
 
 absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t position) {
   REPRISE_ASSIGN_OR_RETURN(const PieceMeta meta, PieceMeta::Parse(container.bytes()));
-  if (container.size() != meta.total_bytes()) {
-    return absl::DataLossError(absl::StrCat("the piece has ", container.size(),
-                                            " bytes, its header says ", meta.total_bytes(),
-                                            ": it was truncated or something follows it"));
+  const std::optional<uint32_t> level = meta.LevelEndingAt(container.size());
+  if (!level.has_value()) {
+    return absl::DataLossError(
+        absl::StrCat("the piece has ", container.size(), " bytes, which is the end of none of its ",
+                     meta.level_count(), " levels; by its header it has ", meta.total_bytes(),
+                     " with all of them: it was truncated or something follows it"));
   }
   return OutgoingPiece{.key = meta.header().key,
                        .parent = {},
                        .position = position,
                        .recompute_seconds = 0,
                        .container = std::move(container),
-                       .distortion = meta.header().levels.back().Worst()};
+                       .quality = QualityOf(meta, *level + 1)};
 }
 
 }  // namespace reprise::client

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "chunk/quality.h"
 #include "client/operation.h"
 #include "client/reprise.h"
 #include "common/bytes.h"
@@ -19,10 +20,14 @@ struct OutgoingPiece {
   uint64_t position = 0;
   double recompute_seconds = 0;
   SharedBytes container;
-  Distortion distortion;  // at its last level
+  PieceQuality quality;  // of the planes that the container has
 
   // Whether a store that holds `state` under the key would have no use for this piece.
   bool IsReachedBy(const PieceState& state) const;
+  // Whether it would have the first planes of this very piece.
+  bool IsBegunBy(const PieceState& state) const {
+    return state.content_id == quality.content_id && state.planes_held < quality.planes;
+  }
 };
 
 // Encodes every piece of `chunk_count` chunks from options.first_chunk on, on the caller's thread.
@@ -33,8 +38,8 @@ absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const Prefix
                                                         std::span<const GroupViews> views,
                                                         const PublishOptions& options);
 
-// A whole container under the key in its header. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse,
-// DATA_LOSS when it is longer or shorter than its header says.
+// A container, whole or cut to a level, under the key in its header. DATA_LOSS or UNIMPLEMENTED as
+// PieceMeta::Parse, DATA_LOSS when it ends elsewhere than its levels do.
 absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t position);
 
 }  // namespace reprise::client

@@ -24,9 +24,8 @@ constexpr uint32_t kMaxSteps = 4;
 
 class PublishOperation final : public OperationOf<PublishResult> {
  public:
-  PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces,
-                   bool ask_first)
-      : OperationOf(publish_core, deadline), ask_first_(ask_first), uploads_(pieces.size()) {
+  PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces)
+      : OperationOf(publish_core, deadline), uploads_(pieces.size()) {
     for (size_t i = 0; i < pieces.size(); ++i) uploads_[i].piece = std::move(pieces[i]);
   }
 
@@ -34,7 +33,8 @@ class PublishOperation final : public OperationOf<PublishResult> {
   enum class Outcome : uint8_t { kNone, kStored, kAlreadyHeld };
   struct Upload {
     OutgoingPiece piece;
-    bool opened = false;  // the first step has been answered
+    bool held_begins_it = false;  // the store had fewer planes of the same content when asked
+    bool opened = false;          // the first step has been answered
     uint64_t upload_id = 0;
     uint64_t next_offset = 0;
     uint32_t steps_under_way = 0;
@@ -46,13 +46,7 @@ class PublishOperation final : public OperationOf<PublishResult> {
     SharedBytes bulk;
   };
 
-  void OnChannel() override {
-    if (ask_first_) {
-      Ask(0);
-    } else {
-      Pump();
-    }
-  }
+  void OnChannel() override { Ask(0); }
 
   void Ask(size_t first);
   void OnLookup(size_t first, size_t end, absl::StatusOr<transport::UnaryReply> reply);
@@ -67,7 +61,6 @@ class PublishOperation final : public OperationOf<PublishResult> {
   absl::Status TakeReply(Upload& upload, const absl::StatusOr<transport::UnaryReply>& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
 
-  const bool ask_first_;
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<size_t> open_
@@ -110,6 +103,7 @@ void PublishOperation::OnLookup(size_t first, size_t end,
     for (size_t i = first; i < end; ++i) {
       const auto state = ReadPieceInfo(answer.pieces(static_cast<int>(i - first)));
       Upload& upload = uploads_[i];
+      upload.held_begins_it = state && upload.piece.IsBegunBy(*state);
       if (!state || !upload.piece.IsReachedBy(*state)) continue;
       upload.outcome = Outcome::kAlreadyHeld;
       upload.piece.container = {};
@@ -171,14 +165,21 @@ std::optional<PublishOperation::Step> PublishOperation::NextStep() {
 PublishOperation::Step PublishOperation::StepOf(size_t index) {
   Upload& upload = uploads_[index];
   const OutgoingPiece& piece = upload.piece;
-  const size_t size = std::min<size_t>(kMaxPartBytes, piece.container.size() - upload.next_offset);
+  // Where the store goes on from what it has is in its first answer; nothing is sent in vain.
+  const bool only_asks = !upload.opened && upload.held_begins_it;
+  const size_t size =
+      only_asks ? 0 : std::min<size_t>(kMaxPartBytes, piece.container.size() - upload.next_offset);
   Step step{
       .upload = index, .request = {}, .bulk = piece.container.Slice(upload.next_offset, size)};
   step.request.set_key(std::string(piece.key.digest.AsString()));
   step.request.set_total_bytes(piece.container.size());
   step.request.set_offset(upload.next_offset);
   step.request.set_upload_id(upload.upload_id);
-  if (upload.next_offset == 0) {
+  if (!upload.opened) {
+    step.request.set_content_id(std::string(piece.quality.content_id.digest.AsString()));
+    step.request.set_planes(piece.quality.planes);
+    step.request.set_key_distortion(piece.quality.distortion.key);
+    step.request.set_value_distortion(piece.quality.distortion.value);
     if (piece.parent) step.request.set_parent(std::string(piece.parent->digest.AsString()));
     step.request.set_position(piece.position);
     step.request.set_recompute_seconds(piece.recompute_seconds);
@@ -249,13 +250,20 @@ absl::Status PublishOperation::TakeReply(Upload& upload,
     default:
       break;
   }
+  const uint64_t piece_bytes = upload.piece.container.size();
   if (!upload.opened) {
     upload.opened = true;
     upload.upload_id = answer.upload_id();
+    if (answer.from_offset() >= piece_bytes) {
+      return absl::InternalError(absl::StrCat("the store wants bytes from ", answer.from_offset(),
+                                              " on of a piece of ", piece_bytes));
+    }
+    // The store has what lies before, and has dropped bulk that began there.
+    if (answer.from_offset() > 0) upload.next_offset = answer.from_offset();
   }
-  if (upload.next_offset == upload.piece.container.size() && upload.steps_under_way == 0) {
-    return absl::InternalError(absl::StrCat("the store took all ", upload.piece.container.size(),
-                                            " bytes of piece ", upload.piece.key.digest.Hex(),
+  if (upload.next_offset == piece_bytes && upload.steps_under_way == 0) {
+    return absl::InternalError(absl::StrCat("the store took all ", piece_bytes, " bytes of piece ",
+                                            upload.piece.key.digest.Hex(),
                                             " but did not say that it stored them"));
   }
   return absl::OkStatus();
@@ -269,7 +277,7 @@ Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t c
   auto pieces = EncodeChunks(core, keys, chunk_count, views, options);
   if (!pieces.ok()) return Refused<PublishResult>(pieces.status());
   return PublishOperation::Run(
-      std::make_shared<PublishOperation>(core, deadline, *std::move(pieces), true));
+      std::make_shared<PublishOperation>(core, deadline, *std::move(pieces)));
 }
 
 Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64_t position,
@@ -279,7 +287,7 @@ Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64
   std::vector<OutgoingPiece> pieces;
   pieces.push_back(*std::move(piece));
   return PublishOperation::Run(
-      std::make_shared<PublishOperation>(core, deadline, std::move(pieces), false));
+      std::make_shared<PublishOperation>(core, deadline, std::move(pieces)));
 }
 
 }  // namespace reprise::client

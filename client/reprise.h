@@ -198,9 +198,9 @@ class Client {
 
   // ---- encoded pieces ----
 
-  // Stores a whole container under the key in its header. DATA_LOSS or UNIMPLEMENTED as
-  // PieceMeta::Parse, before anything is sent; RESOURCE_EXHAUSTED when it does not fit. `container`
-  // is kept alive until done.
+  // Stores a container, whole or cut to a level as FetchPiece gives it, under the key in its
+  // header. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse, before anything is sent;
+  // RESOURCE_EXHAUSTED when it does not fit. `container` is kept alive until done.
   virtual Async<PublishResult> PublishPiece(SharedBytes container, uint64_t position,
                                             Deadline deadline) = 0;
 

@@ -113,7 +113,7 @@ void LruPolicy::SetHeld(TrackedPiece* piece, bool held) {
   }
 }
 
-TrackedPiece* LruPolicy::Victim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
+Victim LruPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
   Links* listed = in_use_order_->newer;
   auto late = late_.begin();
   while (listed != in_use_order_.get() || late != late_.end()) {
@@ -127,9 +127,9 @@ TrackedPiece* LruPolicy::Victim(absl::FunctionRef<bool(const TrackedPiece&)> can
       node = static_cast<Node*>(listed);
       listed = listed->newer;
     }
-    if (can_evict(*node)) return node;
+    if (can_evict(*node)) return {.piece = node};
   }
-  return nullptr;
+  return {};
 }
 
 size_t LruPolicy::fixed_bytes() const {

@@ -1,4 +1,4 @@
-// Least recently used, descendants before ancestors.
+// Least recently used, descendants before ancestors; pieces go whole.
 //
 // The victim is the piece used longest ago among those on which no resident piece builds. A piece
 // at position p builds on the piece of its tenant whose key is its parent and whose position is p -
@@ -7,7 +7,7 @@
 // most one such record per resident piece.
 //
 // Insert, Use, Remove and SetHeld take O(log n) at worst; Use of a piece that lost no child takes
-// O(1). Victim takes one step per piece that `can_evict` turns down. Not thread-safe.
+// O(1). ChooseVictim takes one step per piece that `can_evict` turns down. Not thread-safe.
 #pragma once
 
 #include <memory>
@@ -33,7 +33,9 @@ class LruPolicy final : public EvictionPolicy {
   void Use(TrackedPiece* piece) override;
   void Remove(TrackedPiece* piece) override;
   void SetHeld(TrackedPiece* piece, bool held) override;
-  TrackedPiece* Victim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
+  // Never comes, since no victim keeps planes.
+  void Shed(TrackedPiece* /*piece*/, uint32_t /*planes_held*/, uint64_t /*size_bytes*/) override {}
+  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
   size_t fixed_bytes() const override;
   size_t bytes_per_piece() const override;
 

@@ -15,14 +15,23 @@
 
 #include "chunk/container.h"
 #include "chunk/keys.h"
+#include "chunk/quality.h"
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "common/status.h"
 #include "storage/piece_attributes.h"
+#include "storage/piece_summary.h"
 
 namespace reprise::storage {
 
-enum class Tier : uint8_t { kGpu = 1, kHost = 2, kNvme = 3 };
+// What a publisher says of a container before its bytes come. Hostile until Commit has compared it
+// with them.
+struct UploadOffer {
+  Key key{};
+  uint64_t total_bytes = 0;  // of header, directory and the planes of `quality`
+  PieceQuality quality{};
+  PieceAttributes attributes{};
+};
 
 // A piece as held at one moment. The bytes stay valid and unchanged while any reference lives, also
 // when the piece is removed, evicted or replaced meanwhile.
@@ -38,6 +47,8 @@ class HeldPiece {
   virtual ByteSpan meta_bytes() const = 0;
   // The body up to the end of level().
   virtual ByteSpan body() const = 0;
+
+  PieceSummary Summarize() const { return SummaryOf(meta(), attributes(), level() + 1, tier()); }
 };
 using PieceRef = std::shared_ptr<const HeldPiece>;
 
@@ -50,25 +61,31 @@ class Upload {
  public:
   virtual ~Upload() = default;
   virtual uint64_t total_bytes() const = 0;
+  // The bytes before this one are there from the start: planes of the same content that were held
+  // when the upload began.
+  virtual uint64_t from_offset() const = 0;
 
-  // Copies `bytes` to `offset`. INVALID_ARGUMENT, changing nothing, outside [0, total_bytes) or
-  // over bytes already written; RESOURCE_EXHAUSTED when parts come so far out of order that they
-  // leave too many gaps.
-  virtual absl::Status Write(uint64_t offset, ByteSpan bytes) = 0;
-  // True once every byte has been written.
-  virtual bool complete() const = 0;
+  // Copies `bytes` to `offset`. True when every byte is there now: exactly one call is told that,
+  // and its caller is the one to Commit. INVALID_ARGUMENT, changing nothing, outside
+  // [from_offset, total_bytes) or over bytes already written; RESOURCE_EXHAUSTED when parts come so
+  // far out of order that they leave too many gaps.
+  virtual absl::StatusOr<bool> Write(uint64_t offset, ByteSpan bytes) = 0;
 
-  // Verifies everything (header, directory, content id, that the header's key is the upload's,
-  // every checksum) and makes the piece visible, replacing a held one of a lower level. Takes
-  // milliseconds for large pieces. Once only, except that INVALID_ARGUMENT for bytes still missing
-  // leaves the upload open. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse, RESOURCE_EXHAUSTED when
-  // there is no room for the parsed directory or a hold keeps other content under that key; the
-  // piece then never was, and its memory is free.
+  // Verifies everything (header, directory, content id, every checksum, and that they are what was
+  // offered) and makes the piece visible, replacing a held one that does not reach it
+  // (chunk/quality.h). Takes milliseconds for large pieces. Once only, except that INVALID_ARGUMENT
+  // for bytes still missing leaves the upload open. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse,
+  // RESOURCE_EXHAUSTED when there is no room for the parsed directory or a hold keeps other content
+  // under that key; the piece then never was, and its memory is free.
   virtual absl::StatusOr<CommitOutcome> Commit() = 0;
 };
 
 struct ListPage {
-  std::vector<std::pair<Key, PieceRef>> pieces;  // ascending by key
+  struct Entry {
+    Key key;
+    PieceSummary summary;
+  };
+  std::vector<Entry> pieces;  // ascending by key
   bool more = false;
 };
 
@@ -88,14 +105,22 @@ class PieceStore {
  public:
   virtual ~PieceStore() = default;
 
-  // Charges `total_bytes` to the budget, evicting what the policy values least. RESOURCE_EXHAUSTED,
-  // naming the numbers, when the piece is larger than the budget or when what is held, pinned or
-  // being uploaded leaves no room; INVALID_ARGUMENT above kMaxPieceMetaBytes + kMaxPieceBodyBytes
-  // or for 0.
-  virtual absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(
-      TenantId tenant, const Key& key, uint64_t total_bytes, const PieceAttributes& attributes) = 0;
+  // Charges the offer's bytes to the budget, evicting what the policy values least; copies what is
+  // held already of the same content. Whether the held piece reaches the offer is the caller's to
+  // ask first, and Commit's to ask again. RESOURCE_EXHAUSTED, naming the numbers, when the piece is
+  // larger than the budget or when what is held, pinned or being uploaded leaves no room, or the
+  // tenant has too much of it; INVALID_ARGUMENT above kMaxPieceMetaBytes + kMaxPieceBodyBytes or
+  // for 0, and when the length is not that of those planes in the held directory of the same
+  // content.
+  virtual absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant,
+                                                              const UploadOffer& offer) = 0;
 
-  // nullptr when absent. Never allocates. Find counts as a use for the policy; Peek does not.
+  // What is held, told without touching the piece's own bytes, and no use for the policy. nullopt
+  // when absent. Never allocates.
+  virtual std::optional<PieceSummary> Describe(TenantId tenant, const Key& key) const = 0;
+
+  // The piece, to read its bytes. nullptr when absent. Never allocates. Find counts as a use for
+  // the policy; Peek does not.
   virtual PieceRef Find(TenantId tenant, const Key& key) = 0;
   virtual PieceRef Peek(TenantId tenant, const Key& key) const = 0;
 

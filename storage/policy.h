@@ -1,4 +1,4 @@
-// Which piece to give up first: the seam between the tiers and the policy that rules them.
+// What to give up first: the seam between the tiers and the policy that rules them.
 //
 // A policy is pure. It is told what comes, is used, is held and goes, in order, and answers which
 // piece should go next; it sees no clock, no bytes and no tier, so that the same code runs in a
@@ -8,11 +8,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
 
 #include "absl/functional/function_ref.h"
 
 #include "chunk/keys.h"
 #include "storage/piece_attributes.h"
+#include "storage/piece_summary.h"
 
 namespace reprise::storage {
 
@@ -36,7 +40,17 @@ struct PolicyPiece {
   Key key;
   uint64_t size_bytes = 0;
   PieceAttributes attributes{};
+  // Bytes and distortion of every level of the encoded piece, borrowed for the call, and how many
+  // of its planes are resident.
+  std::span<const PieceSummary::Level> levels{};
+  uint32_t planes_held = 1;
   uint64_t tag = 0;
+};
+
+// What to give up next.
+struct Victim {
+  TrackedPiece* piece = nullptr;  // still tracked; null: nothing may go
+  uint32_t keep_planes = 0;       // that stay, fewer than are resident; 0: none, the piece goes
 };
 
 class EvictionPolicy {
@@ -55,14 +69,21 @@ class EvictionPolicy {
   // A held piece is no victim until it is let go; neither does this count as a use.
   virtual void SetHeld(TrackedPiece* piece, bool held) = 0;
 
-  // The piece to give up next, still tracked; the tier evicts it and calls Remove. Pieces that
-  // `can_evict` turns down are passed over. A piece is never named while one that builds on it is
-  // resident, so evicting what is named leaves no hole in a prefix. Null when there is no victim.
-  virtual TrackedPiece* Victim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) = 0;
+  // The tier dropped all but the first `planes_held` planes of the piece, which now takes
+  // `size_bytes`. No use.
+  virtual void Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t size_bytes) = 0;
+
+  // What to give up next; the tier does so and calls Remove, or Shed. Pieces that `can_evict` turns
+  // down are passed over. A piece never goes whole while one that builds on it is resident, so
+  // giving up what is named leaves no hole in a prefix.
+  virtual Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) = 0;
 
   // Memory that the policy takes from its creation on, and at most in addition per resident piece.
   virtual size_t fixed_bytes() const = 0;
   virtual size_t bytes_per_piece() const = 0;
 };
+
+// Makes the policy of a tier, sized for `max_pieces` resident at once.
+using PolicyFactory = std::function<std::unique_ptr<EvictionPolicy>(size_t max_pieces)>;
 
 }  // namespace reprise::storage

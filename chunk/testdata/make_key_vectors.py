@@ -9,7 +9,9 @@ import struct
 
 FULL, WINDOW, LATENT, STATE, OPAQUE = 1, 2, 3, 4, 5
 BF16, FP16, FP32 = 1, 2, 3
-NO_ROPE = {"kind": 0, "rotated_dims": 0, "theta": 0.0, "scaling": ""}
+NO_ROPE = {"pairing": 0, "rotated_dims": 0, "theta": 0.0, "scaling": 0, "parameters": []}
+INTERLEAVED, HALVES = 1, 2
+LINEAR, LLAMA3, YARN, PER_PAIR = 1, 2, 3, 4
 
 
 def u8(value: int) -> bytes:
@@ -30,7 +32,7 @@ def text(value: str) -> bytes:
 
 
 def encode_group(group: dict) -> bytes:
-    rope = group["rope"]
+    turn = group["rope"]
     out = u8(group["kind"]) + u32(len(group["layers"]))
     out += b"".join(u32(layer) for layer in group["layers"])
     for name in (
@@ -44,10 +46,12 @@ def encode_group(group: dict) -> bytes:
         out += u32(group[name])
     return (
         out
-        + u8(rope["kind"])
-        + u32(rope["rotated_dims"])
-        + f64(rope["theta"])
-        + text(rope["scaling"])
+        + u8(turn["pairing"])
+        + u32(turn["rotated_dims"])
+        + f64(turn["theta"])
+        + u8(turn["scaling"])
+        + u32(len(turn["parameters"]))
+        + b"".join(f64(parameter) for parameter in turn["parameters"])
     )
 
 
@@ -94,6 +98,16 @@ def group(kind: int, layers: list[int], **fields: object) -> dict:
     return result | fields
 
 
+def rope(pairing: int, dims: int, theta: float, scaling: int = 0, *parameters: float) -> dict:
+    return {
+        "pairing": pairing,
+        "rotated_dims": dims,
+        "theta": theta,
+        "scaling": scaling,
+        "parameters": list(parameters),
+    }
+
+
 def namespace(**fields: object) -> dict:
     result = {
         "tenant": "default",
@@ -137,7 +151,7 @@ CASES = [
                     value_dim=64,
                     layers_per_piece=8,
                     heads_per_piece=2,
-                    rope={"kind": 2, "rotated_dims": 64, "theta": 100000.0, "scaling": ""},
+                    rope=rope(HALVES, 64, 100000.0),
                 )
             ],
         ),
@@ -165,18 +179,13 @@ CASES = [
                     value_dim=72,
                     window_tokens=1024,
                     layers_per_piece=2,
-                    rope={
-                        "kind": 1,
-                        "rotated_dims": 20,
-                        "theta": 500000.5,
-                        "scaling": "llama3 factor=8.0 low=1.0 high=4.0 original=8192",
-                    },
+                    rope=rope(INTERLEAVED, 20, 500000.5, LLAMA3, 8.0, 1.0, 4.0, 8192.0),
                 ),
                 group(
                     LATENT,
                     [1, 3],
                     key_dim=576,
-                    rope={"kind": 1, "rotated_dims": 64, "theta": 10000.0, "scaling": "yarn"},
+                    rope=rope(INTERLEAVED, 64, 10000.0, YARN, 40.0, 4096.0, 32.0, 1.0, 1.0, 1.0),
                 ),
                 group(STATE, [5], kv_heads=4, key_dim=16, heads_per_piece=4),
                 group(OPAQUE, [6, 7], layers_per_piece=1),
@@ -185,6 +194,44 @@ CASES = [
         "secret": "",
         "tokens": [5, 6, 7, 5, 6, 7, 5],
         "extras": ["first"],
+    },
+    {
+        "name": "a rope per layer group",
+        "namespace": namespace(
+            model="gemma-3-4b-it",
+            chunk_tokens=4,
+            groups=[
+                group(
+                    WINDOW,
+                    [0, 1, 2, 3, 4],
+                    kv_heads=4,
+                    key_dim=256,
+                    value_dim=256,
+                    window_tokens=1024,
+                    heads_per_piece=4,
+                    rope=rope(HALVES, 256, 10000.0),
+                ),
+                group(
+                    FULL,
+                    [5],
+                    kv_heads=4,
+                    key_dim=256,
+                    value_dim=256,
+                    heads_per_piece=4,
+                    rope=rope(HALVES, 256, 1000000.0, LINEAR, 8.0),
+                ),
+                group(
+                    FULL,
+                    [6],
+                    key_dim=8,
+                    value_dim=8,
+                    rope=rope(HALVES, 6, 10000.0, PER_PAIR, 1.25, 1.0, 1.1, 64.5),
+                ),
+            ],
+        ),
+        "secret": "",
+        "tokens": [2, 105, 2364, 107],
+        "extras": [],
     },
     {
         "name": "file",
@@ -198,9 +245,10 @@ CASES = [
 HEAD = """\
 # Test vectors for docs/keys.md, made by make_key_vectors.py with hashlib only.
 # Inputs: namespace fields, secret, tokens, extra CHUNK TEXT (or file_name). "group" gives kind, KV
-# heads, key dim, value dim, window tokens, layers and heads per piece; "rope" gives kind, rotated
-# dims, theta, scaling; numbers of enumerations are those of the encoding. Expected: encoding,
-# fingerprint, prefix I HEX (prefix id[I]), slots N, key CHUNK SLOT HEX. Text ends with its line."""
+# heads, key dim, value dim, window tokens, layers and heads per piece; "rope" gives pairing,
+# rotated dims, theta, scaling and its parameters; numbers of enumerations are those of the
+# encoding. Expected: encoding, fingerprint, prefix I HEX (prefix id[I]), slots N, key CHUNK SLOT
+# HEX. Text ends with its line."""
 
 
 def print_inputs(case: dict) -> None:
@@ -230,11 +278,11 @@ def print_inputs(case: dict) -> None:
                 "heads_per_piece",
             )
         )
-        rope = one["rope"]
+        turn = one["rope"]
         print(f"group {numbers}")
         print("layers", ",".join(str(layer) for layer in one["layers"]))
-        rope_numbers = f"{rope['kind']} {rope['rotated_dims']} {rope['theta']!r}"
-        print(f"rope {rope_numbers} {rope['scaling']}".rstrip())
+        fields = [turn["pairing"], turn["rotated_dims"], turn["theta"], turn["scaling"]]
+        print("rope", " ".join(repr(field) for field in fields + turn["parameters"]))
 
 
 def print_expected(case: dict) -> None:

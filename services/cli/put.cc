@@ -33,12 +33,12 @@ absl::StatusOr<std::vector<std::byte>> ReadContainer(const PutFlags& flags) {
 absl::StatusOr<PieceHeader> CheckContainer(ByteSpan container, const std::string& file) {
   const absl::StatusOr<PieceMeta> meta = PieceMeta::Parse(container);
   if (!meta.ok()) return Annotate(meta.status(), file);
-  if (container.size() != meta->total_bytes()) {
+  const std::optional<uint32_t> level = meta->LevelEndingAt(container.size());
+  if (!level.has_value()) {
     return absl::DataLossError(absl::StrCat(file, " has ", container.size(),
                                             " bytes, but its header says ", meta->total_bytes()));
   }
-  const absl::Status intact =
-      meta->VerifyBody(container.subspan(meta->meta_bytes()), meta->level_count() - 1);
+  const absl::Status intact = meta->VerifyBody(container.subspan(meta->meta_bytes()), *level);
   if (!intact.ok()) return Annotate(intact, file);
   return meta->header();
 }

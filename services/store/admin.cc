@@ -25,7 +25,7 @@ void AnswerStat(const CallPtr& call, const storage::PieceRef& piece, bool droppe
   reply.mutable_info();
   reply.set_dropped_as_corrupt(dropped_as_corrupt);
   if (piece != nullptr) {
-    DescribePiece(*piece, *reply.mutable_info());
+    DescribePiece(piece->Summarize(), *reply.mutable_info());
     reply.set_meta(piece->meta_bytes().data(), piece->meta_bytes().size());
     const storage::PieceAttributes& attributes = piece->attributes();
     if (attributes.parent.has_value()) {
@@ -123,13 +123,12 @@ void HandleList(StoreContext& context, const CallPtr& call) {
                           fingerprint.has_value() ? &*fingerprint : nullptr);
   v1::ListReply reply;
   reply.set_more(page.more);
-  for (const auto& [key, piece] : page.pieces) {
+  for (const auto& [key, summary] : page.pieces) {
     v1::ListReply::Entry& entry = *reply.add_entries();
     entry.set_key(std::string(key.digest.AsString()));
-    DescribePiece(*piece, *entry.mutable_info());
-    entry.set_namespace_fingerprint(
-        std::string(piece->meta().header().namespace_fingerprint.AsString()));
-    entry.set_position(piece->attributes().position);
+    DescribePiece(summary, *entry.mutable_info());
+    entry.set_namespace_fingerprint(std::string(summary.namespace_fingerprint.AsString()));
+    entry.set_position(summary.attributes.position);
   }
   call->Reply(reply.SerializeAsString());
 }

@@ -20,6 +20,8 @@ struct Selection {
   uint32_t layer_begin = 0;
   uint32_t layer_end = 0;
   uint32_t level = 0;
+  uint32_t first_plane = 0;
+  bool omit_meta = false;
 };
 
 absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& request) {
@@ -41,6 +43,13 @@ absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& r
     selection.layer_begin = piece.layer_begin();
     selection.layer_end = piece.layer_end();
     selection.level = piece.level();
+    selection.first_plane = piece.first_plane();
+    selection.omit_meta = piece.omit_meta();
+    if (selection.first_plane > selection.level) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("piece ", selections.size(), ": planes from ", selection.first_plane,
+                       " on are asked for, and none above ", selection.level));
+    }
     selections.push_back(selection);
   }
   return selections;
@@ -51,11 +60,8 @@ absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& r
 // executor with the rest.
 class FetchRun : public std::enable_shared_from_this<FetchRun> {
  public:
-  FetchRun(StoreContext& context, CallPtr call, std::vector<Selection> selections, bool omit_meta)
-      : context_(context),
-        call_(std::move(call)),
-        selections_(std::move(selections)),
-        omit_meta_(omit_meta) {}
+  FetchRun(StoreContext& context, CallPtr call, std::vector<Selection> selections)
+      : context_(context), call_(std::move(call)), selections_(std::move(selections)) {}
 
   enum class Thread { kExecutor, kCarrier };
 
@@ -110,8 +116,9 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
     }
     const bool all_layers = selection.layer_begin == 0 && selection.layer_end == 0;
     level_ = std::min(selection.level, piece->level());
-    absl::StatusOr<std::vector<SegmentRun>> runs = meta.Resolve(
-        selection.layer_begin, all_layers ? meta.layer_count() : selection.layer_end, level_);
+    absl::StatusOr<std::vector<SegmentRun>> runs =
+        meta.Resolve(selection.layer_begin, all_layers ? meta.layer_count() : selection.layer_end,
+                     level_, selection.first_plane);
     if (!runs.ok()) return Annotate(runs.status(), absl::StrCat("piece ", next_piece_));
     parts_ = PlanParts(meta, *runs);
     next_part_ = 0;
@@ -148,7 +155,7 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
     message.set_piece(static_cast<uint32_t>(next_piece_));
     v1::PieceOpening& opening = *message.mutable_opening();
     const ByteSpan meta = piece_->meta_bytes();
-    if (!omit_meta_) opening.set_meta(meta.data(), meta.size());
+    if (!selections_[next_piece_].omit_meta) opening.set_meta(meta.data(), meta.size());
     opening.set_level(level_);
     opening.set_content_id(std::string(piece_->meta().header().content_id.digest.AsString()));
     call_->Send({message.SerializeAsString(), {}});
@@ -227,7 +234,6 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   StoreContext& context_;
   const CallPtr call_;
   const std::vector<Selection> selections_;
-  const bool omit_meta_;
 
   size_t next_piece_ = 0;
   storage::PieceRef piece_;  // being sent; null between pieces
@@ -250,7 +256,7 @@ void HandleFetch(StoreContext& context, const CallPtr& call) {
   }
   absl::StatusOr<std::vector<Selection>> selections = ParseSelections(request);
   if (!selections.ok()) return call->Fail(selections.status());
-  std::make_shared<FetchRun>(context, call, *std::move(selections), request.omit_meta())
+  std::make_shared<FetchRun>(context, call, *std::move(selections))
       ->Advance(FetchRun::Thread::kExecutor);
 }
 

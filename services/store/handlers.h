@@ -37,6 +37,6 @@ void HandleRemove(StoreContext& context, const CallPtr& call);
 absl::StatusOr<Digest> ParseDigest(std::string_view bytes, std::string_view field);
 
 // What Lookup, Stat and List tell of a held piece.
-void DescribePiece(const storage::HeldPiece& piece, v1::PieceInfo& info);
+void DescribePiece(const storage::PieceSummary& piece, v1::PieceInfo& info);
 
 }  // namespace reprise::store

@@ -12,13 +12,16 @@ namespace {
 
 // The piece, held at what it has of `level` when `until` is given; `held` becomes false when that
 // was not possible.
-storage::PieceRef PeekAndHold(StoreContext& context, storage::TenantId tenant, const Key& key,
-                              uint32_t level, const std::optional<Deadline>& until, bool& held) {
-  storage::PieceRef piece = context.pieces.Peek(tenant, key);
-  if (piece == nullptr || !until.has_value()) return piece;
-  held = context.pieces.Hold(tenant, key, std::min(level, piece->level()), *until) && held;
+std::optional<storage::PieceSummary> DescribeAndHold(StoreContext& context,
+                                                     storage::TenantId tenant, const Key& key,
+                                                     uint32_t level,
+                                                     const std::optional<Deadline>& until,
+                                                     bool& held) {
+  const std::optional<storage::PieceSummary> piece = context.pieces.Describe(tenant, key);
+  if (!piece.has_value() || !until.has_value()) return piece;
+  held = context.pieces.Hold(tenant, key, std::min(level, piece->planes_held - 1), *until) && held;
   // What is held may have changed since; report what the hold protects.
-  return context.pieces.Peek(tenant, key);
+  return context.pieces.Describe(tenant, key);
 }
 
 }  // namespace
@@ -30,18 +33,16 @@ absl::StatusOr<Digest> ParseDigest(std::string_view bytes, std::string_view fiel
       absl::StrCat(ToAbsl(field), " has ", bytes.size(), " bytes; a digest has 32"));
 }
 
-void DescribePiece(const storage::HeldPiece& piece, v1::PieceInfo& info) {
-  const PieceMeta& meta = piece.meta();
-  info.set_content_id(std::string(meta.header().content_id.digest.AsString()));
-  for (const Level& level : meta.header().levels) {
+void DescribePiece(const storage::PieceSummary& piece, v1::PieceInfo& info) {
+  info.set_content_id(std::string(piece.content_id.digest.AsString()));
+  for (const storage::PieceSummary::Level& level : piece.levels()) {
     v1::LevelInfo& entry = *info.add_levels();
-    const Distortion worst = level.Worst();
-    entry.set_bytes(meta.meta_bytes() + level.body_bytes);
-    entry.set_key_distortion(worst.key);
-    entry.set_value_distortion(worst.value);
+    entry.set_bytes(level.bytes);
+    entry.set_key_distortion(level.distortion.key);
+    entry.set_value_distortion(level.distortion.value);
   }
-  info.set_planes_held(piece.level() + 1);
-  info.set_tier(static_cast<v1::Tier>(piece.tier()));
+  info.set_planes_held(piece.planes_held);
+  info.set_tier(static_cast<v1::Tier>(piece.tier));
 }
 
 void HandleLookup(StoreContext& context, const CallPtr& call) {
@@ -65,9 +66,9 @@ void HandleLookup(StoreContext& context, const CallPtr& call) {
   for (const std::string& bytes : request.keys()) {
     const absl::StatusOr<Digest> key = ParseDigest(bytes, "a key");
     if (!key.ok()) return call->Fail(key.status());
-    const storage::PieceRef piece =
-        PeekAndHold(context, call->tenant(), Key{*key}, request.hold_level(), until, all_held);
-    if (piece == nullptr) {
+    const std::optional<storage::PieceSummary> piece =
+        DescribeAndHold(context, call->tenant(), Key{*key}, request.hold_level(), until, all_held);
+    if (!piece.has_value()) {
       ++misses;
       if (request.stop_at_absent()) break;
       reply.add_pieces();

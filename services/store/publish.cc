@@ -29,6 +29,28 @@ absl::StatusOr<PieceAttributes> ParseAttributes(const v1::PublishRequest& reques
   return attributes;
 }
 
+bool IsDistortion(float value) { return std::isfinite(value) && value >= 0; }
+
+// What the first step says of the container. Whether it is true shows when the bytes are there.
+absl::StatusOr<storage::UploadOffer> ParseOffer(const v1::PublishRequest& request, const Key& key) {
+  storage::UploadOffer offer{.key = key, .total_bytes = request.total_bytes(), .quality = {}};
+  REPRISE_ASSIGN_OR_RETURN(offer.quality.content_id.digest,
+                           ParseDigest(request.content_id(), "the content id"));
+  offer.quality.planes = request.planes();
+  if (request.planes() == 0 || request.planes() > kMaxPlanes) {
+    return absl::InvalidArgumentError(absl::StrCat("a container of ", request.planes(),
+                                                   " planes; 1 to ", kMaxPlanes, " are allowed"));
+  }
+  offer.quality.distortion = {request.key_distortion(), request.value_distortion()};
+  if (!IsDistortion(request.key_distortion()) || !IsDistortion(request.value_distortion())) {
+    return absl::InvalidArgumentError(absl::StrCat("distortions of ", request.key_distortion(),
+                                                   " and ", request.value_distortion(),
+                                                   " are not finite numbers from 0 up"));
+  }
+  REPRISE_ASSIGN_OR_RETURN(offer.attributes, ParseAttributes(request));
+  return offer;
+}
+
 absl::Status CheckStep(const v1::PublishRequest& request, size_t bulk_bytes) {
   constexpr uint64_t kMaxTotal = kMaxPieceMetaBytes + kMaxPieceBodyBytes;
   if (request.total_bytes() == 0 || request.total_bytes() > kMaxTotal) {
@@ -54,17 +76,10 @@ v1::PublishReply MakeReply(v1::PublishReply::Outcome outcome, uint64_t upload_id
   return reply;
 }
 
-// Only a piece with all of its planes is certain to reach the level of whatever is being published.
-bool IsHeldWhole(const storage::PieceRef& piece) {
-  return piece != nullptr && piece->level() + 1 == piece->meta().level_count();
-}
-
 absl::StatusOr<UploadTable::Started> StartUpload(StoreContext& context, StoreCall& call,
-                                                 const v1::PublishRequest& request,
-                                                 const Key& key) {
-  REPRISE_ASSIGN_OR_RETURN(const PieceAttributes attributes, ParseAttributes(request));
-  return call.session().uploads().Begin(key, request.total_bytes(), context.clock.Now(), [&] {
-    return context.pieces.BeginUpload(call.tenant(), key, request.total_bytes(), attributes);
+                                                 const storage::UploadOffer& offer) {
+  return call.session().uploads().Begin(offer.key, offer.total_bytes, context.clock.Now(), [&] {
+    return context.pieces.BeginUpload(call.tenant(), offer);
   });
 }
 
@@ -84,15 +99,20 @@ absl::StatusOr<UploadTable::Started> FindUpload(StoreContext& context, StoreCall
   return found;
 }
 
+// Whether the container was at fault, rather than the room for it.
+bool IsRejection(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsUnimplemented(status);
+}
+
 absl::StatusOr<v1::PublishReply> CommitUpload(StoreContext& context, StoreCall& call,
                                               const UploadTable::Started& upload) {
   const absl::StatusOr<CommitOutcome> outcome = upload.upload->Commit();
   call.session().uploads().Erase(upload.id);
   if (!outcome.ok()) {
-    context.metrics.CountPublishRejected();
-    LogDebug("publish rejected", {{"tenant", call.session().tenant_name()},
-                                  {"key", upload.upload->key().digest.Hex()},
-                                  {"reason", ToStd(outcome.status().message())}});
+    if (IsRejection(outcome.status())) context.metrics.CountPublishRejected();
+    LogDebug("publish failed", {{"tenant", call.session().tenant_name()},
+                                {"key", upload.upload->key().digest.Hex()},
+                                {"reason", ToStd(outcome.status().message())}});
     return outcome.status();
   }
   context.metrics.CountPublish(*outcome, upload.upload->total_bytes());
@@ -101,22 +121,9 @@ absl::StatusOr<v1::PublishReply> CommitUpload(StoreContext& context, StoreCall& 
                    upload.id);
 }
 
-absl::StatusOr<v1::PublishReply> TakeStep(StoreContext& context, StoreCall& call,
-                                          const v1::PublishRequest& request) {
-  REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseDigest(request.key(), "the key"));
-  const Key key{digest};
-  REPRISE_RETURN_IF_ERROR(CheckStep(request, call.bulk().size()));
-
-  const bool is_first = request.upload_id() == 0;
-  if (is_first && IsHeldWhole(context.pieces.Peek(call.tenant(), key))) {
-    context.metrics.CountPublish(CommitOutcome::kAlreadyHeld, 0);
-    return MakeReply(v1::PublishReply::ALREADY_HELD, 0);
-  }
-  REPRISE_ASSIGN_OR_RETURN(const UploadTable::Started upload,
-                           is_first ? StartUpload(context, call, request, key)
-                                    : FindUpload(context, call, request, key));
-  if (call.bulk().empty()) return MakeReply(v1::PublishReply::IN_PROGRESS, upload.id);
-
+absl::StatusOr<v1::PublishReply> TakeBulk(StoreContext& context, StoreCall& call,
+                                          const v1::PublishRequest& request,
+                                          const UploadTable::Started& upload) {
   const absl::StatusOr<bool> is_last = upload.upload->Write(request.offset(), call.bulk().bytes());
   call.DropBulk();
   if (!is_last.ok()) {
@@ -126,6 +133,37 @@ absl::StatusOr<v1::PublishReply> TakeStep(StoreContext& context, StoreCall& call
   }
   if (*is_last) return CommitUpload(context, call, upload);
   return MakeReply(v1::PublishReply::IN_PROGRESS, upload.id);
+}
+
+absl::StatusOr<v1::PublishReply> TakeFirstStep(StoreContext& context, StoreCall& call,
+                                               const v1::PublishRequest& request, const Key& key) {
+  REPRISE_ASSIGN_OR_RETURN(const storage::UploadOffer offer, ParseOffer(request, key));
+  const std::optional<storage::PieceSummary> held = context.pieces.Describe(call.tenant(), key);
+  if (held.has_value() && Reaches(held->quality(), offer.quality)) {
+    context.metrics.CountPublish(CommitOutcome::kAlreadyHeld, 0);
+    return MakeReply(v1::PublishReply::ALREADY_HELD, 0);
+  }
+  REPRISE_ASSIGN_OR_RETURN(const UploadTable::Started upload, StartUpload(context, call, offer));
+  // The client could not know that the store has these bytes.
+  const bool has_bulk = !call.bulk().empty() && request.offset() >= upload.upload->from_offset();
+  v1::PublishReply reply = MakeReply(v1::PublishReply::IN_PROGRESS, upload.id);
+  if (has_bulk) {
+    REPRISE_ASSIGN_OR_RETURN(reply, TakeBulk(context, call, request, upload));
+  }
+  reply.set_from_offset(upload.upload->from_offset());
+  return reply;
+}
+
+absl::StatusOr<v1::PublishReply> TakeStep(StoreContext& context, StoreCall& call,
+                                          const v1::PublishRequest& request) {
+  REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseDigest(request.key(), "the key"));
+  const Key key{digest};
+  REPRISE_RETURN_IF_ERROR(CheckStep(request, call.bulk().size()));
+
+  if (request.upload_id() == 0) return TakeFirstStep(context, call, request, key);
+  REPRISE_ASSIGN_OR_RETURN(const UploadTable::Started upload,
+                           FindUpload(context, call, request, key));
+  return TakeBulk(context, call, request, upload);
 }
 
 }  // namespace

@@ -112,7 +112,7 @@ TEST_F(FetchTest, LayersAndLevelsSelectSegments) {
   const auto container = Store(*channel_, key, {.planes = 4, .layers = 6, .segment_bytes = 3000});
   v1::FetchRequest request;
   Select(request, key, 2, 1, 3);
-  request.set_omit_meta(true);
+  request.mutable_pieces(0)->set_omit_meta(true);
   const Fetched piece = Fetch(request, {container}).at(0);
   EXPECT_EQ(piece.meta, "");
   EXPECT_EQ(piece.level, 2u);
@@ -121,6 +121,54 @@ TEST_F(FetchTest, LayersAndLevelsSelectSegments) {
   for (const auto& [index, bytes] : piece.segments) indices.push_back(index);
   EXPECT_EQ(indices, (std::vector<uint32_t>{1, 2, 7, 8, 13, 14}));
   EXPECT_EQ(piece.bulk_parts, 1u);
+}
+
+TEST_F(FetchTest, AReaderAsksForThePlanesItLacks) {
+  const Key key = KeyNumber(1);
+  const auto container = Store(*channel_, key, {.planes = 4, .layers = 2, .segment_bytes = 3000});
+  v1::FetchRequest request;
+  Select(request, key, 1);
+  Select(request, key, 2);
+  request.mutable_pieces(1)->set_first_plane(2);
+  request.mutable_pieces(1)->set_omit_meta(true);
+  Select(request, key, 15);
+  request.mutable_pieces(2)->set_first_plane(3);
+  const auto pieces = Fetch(request, {container, container, container});
+  const auto indices = [](const Fetched& piece) {
+    std::vector<uint32_t> found;
+    for (const auto& [index, bytes] : piece.segments) found.push_back(index);
+    return found;
+  };
+  EXPECT_EQ(indices(pieces[0]), (std::vector<uint32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(indices(pieces[1]), (std::vector<uint32_t>{4, 5}));
+  EXPECT_EQ(indices(pieces[2]), (std::vector<uint32_t>{6, 7}));
+  // Header and directory are left out for the one that asked.
+  EXPECT_FALSE(pieces[0].meta.empty());
+  EXPECT_TRUE(pieces[1].meta.empty());
+  EXPECT_FALSE(pieces[2].meta.empty());
+  EXPECT_EQ(pieces[1].level, 2u);
+}
+
+TEST_F(FetchTest, PlanesThatAreNotHeldAreNotSent) {
+  const Key key = KeyNumber(1);
+  const auto whole = MakeContainer(key, {.planes = 4});
+  ASSERT_EQ(Publish(*channel_, key, CutTo(whole, 2))->outcome(), v1::PublishReply::STORED);
+  v1::FetchRequest request;
+  Select(request, key);
+  Select(request, key);
+  request.mutable_pieces(1)->set_first_plane(2);
+  const auto pieces = Fetch(request, {whole, whole});
+  EXPECT_EQ(pieces[0].level, 1u);
+  EXPECT_EQ(pieces[0].segments.size(), 2u);
+  EXPECT_EQ(pieces[1].level, 1u) << "below the first plane asked for: nothing follows";
+  EXPECT_EQ(pieces[1].segments.size(), 0u);
+  EXPECT_EQ(pieces[1].miss, v1::MISS_UNSPECIFIED);
+
+  v1::LookupRequest lookup;
+  lookup.add_keys(std::string(key.digest.AsString()));
+  const auto found = Ask<v1::LookupReply>(*channel_, v1::LOOKUP, lookup);
+  EXPECT_EQ(found.pieces(0).planes_held(), 2u);
+  EXPECT_EQ(found.pieces(0).levels_size(), 4);
 }
 
 TEST_F(FetchTest, WithoutGatherBuffersRunsTravelAlone) {
@@ -189,6 +237,12 @@ TEST_F(FetchTest, HostileRequestsAreRefused) {
   Select(short_content, KeyNumber(1));
   short_content.mutable_pieces(0)->set_content_id("short");
   EXPECT_EQ(refusal(short_content), absl::StatusCode::kInvalidArgument);
+  v1::FetchRequest planes;
+  Select(planes, KeyNumber(1), 2);
+  planes.mutable_pieces(0)->set_first_plane(3);
+  EXPECT_EQ(refusal(planes), absl::StatusCode::kInvalidArgument);
+  planes.mutable_pieces(0)->set_first_plane(UINT32_MAX);
+  EXPECT_EQ(refusal(planes), absl::StatusCode::kInvalidArgument);
   for (const auto& [begin, end] : std::vector<std::pair<uint32_t, uint32_t>>{
            {0, 5}, {3, 3}, {3, 2}, {4, 0}, {UINT32_MAX, UINT32_MAX}, {0, UINT32_MAX}}) {
     v1::FetchRequest layers;

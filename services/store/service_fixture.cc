@@ -52,7 +52,10 @@ std::vector<std::byte> MakeContainer(const Key& key, const PieceShape& shape,
   header.slot = {
       .group = 0, .layer_begin = 0, .layer_end = shape.layers, .head_begin = 0, .head_end = 1};
   header.levels.resize(shape.planes);
-  for (Level& level : header.levels) level.distortions.resize(shape.layers);
+  for (uint32_t level = 0; level < shape.planes; ++level) {
+    const float more = 0.25f * static_cast<float>(shape.planes - 1 - level);
+    header.levels[level].distortions.resize(shape.layers, {.key = shape.distortion + more});
+  }
   std::vector<Segment> segments;
   for (uint16_t plane = 0; plane < shape.planes; ++plane) {
     for (uint32_t layer = 0; layer < shape.layers; ++layer) {
@@ -74,6 +77,25 @@ std::vector<std::byte> MakeContainer(const Key& key, const PieceShape& shape,
   }
   layout->Seal(container);
   return container;
+}
+
+ByteSpan CutTo(ByteSpan container, uint32_t planes) {
+  return container.first(PieceMeta::Parse(container).value().bytes_to(planes - 1));
+}
+
+v1::PublishRequest FirstStepOf(const Key& key, ByteSpan container) {
+  v1::PublishRequest request;
+  request.set_key(std::string(key.digest.AsString()));
+  request.set_total_bytes(container.size());
+  request.set_content_id(std::string(32, 'c'));
+  request.set_planes(1);
+  const absl::StatusOr<PieceMeta> meta = PieceMeta::Parse(container);
+  if (!meta.ok()) return request;
+  const uint32_t level = meta->LevelEndingAt(container.size()).value_or(meta->level_count() - 1);
+  request.set_content_id(std::string(meta->header().content_id.digest.AsString()));
+  request.set_planes(level + 1);
+  request.set_key_distortion(meta->header().levels[level].Worst().key);
+  return request;
 }
 
 void ServiceTest::Start(StoreServiceOptions options, uint64_t budget_bytes, const Clock& clock) {
@@ -116,19 +138,20 @@ CallResult ServiceTest::Run(transport::Channel& channel, v1::Method method,
 
 absl::StatusOr<v1::PublishReply> ServiceTest::Publish(transport::Channel& channel, const Key& key,
                                                       ByteSpan container, size_t step_bytes) {
-  v1::PublishRequest request;
-  request.set_key(std::string(key.digest.AsString()));
-  request.set_total_bytes(container.size());
+  v1::PublishRequest request = FirstStepOf(key, container);
   v1::PublishReply reply;
-  for (size_t offset = 0; offset < container.size(); offset += step_bytes) {
+  size_t offset = 0;
+  while (offset < container.size()) {
     request.set_offset(offset);
     request.set_upload_id(reply.upload_id());
-    const CallResult result = Run(channel, v1::PUBLISH, request.SerializeAsString(),
-                                  SharedBytes::CopyOf(container.subspan(
-                                      offset, std::min(step_bytes, container.size() - offset))));
+    const ByteSpan bulk =
+        container.subspan(offset, std::min(step_bytes, container.size() - offset));
+    const CallResult result =
+        Run(channel, v1::PUBLISH, request.SerializeAsString(), SharedBytes::CopyOf(bulk));
     if (!result.status.ok()) return result.status;
     reply.ParseFromString(result.parts.at(0).message);
     if (reply.outcome() == v1::PublishReply::ALREADY_HELD) return reply;
+    offset = reply.from_offset() > 0 ? reply.from_offset() : offset + bulk.size();
   }
   return reply;
 }

@@ -22,11 +22,18 @@ struct PieceShape {
   uint32_t layers = 1;
   uint32_t segment_bytes = 1000;
   uint32_t seed = 1;
+  float distortion = 0;  // of the last level; each level before it errs 0.25 more
 };
 Key KeyNumber(uint32_t number);
 // A sealed container of opaque segments, one per (plane, layer), filled from `seed`.
 std::vector<std::byte> MakeContainer(const Key& key, const PieceShape& shape,
                                      const Digest& fingerprint = {});
+
+// The container's first `planes` planes.
+ByteSpan CutTo(ByteSpan container, uint32_t planes);
+// The first step of an honest publisher of a container that ends with one of its levels. Of bytes
+// that are no such container, whatever comes nearest.
+v1::PublishRequest FirstStepOf(const Key& key, ByteSpan container);
 
 // What a call yielded.
 struct CallResult {
@@ -59,7 +66,8 @@ class ServiceTest : public ::testing::Test {
     return reply;
   }
 
-  // Publishes in steps of `step_bytes`; the last reply, or the first error.
+  // Publishes in steps of `step_bytes`, going on where the store says; the last reply, or the first
+  // error.
   absl::StatusOr<v1::PublishReply> Publish(transport::Channel& channel, const Key& key,
                                            ByteSpan container, size_t step_bytes = 8 * kMiB);
   // Publishes a piece that must be stored.

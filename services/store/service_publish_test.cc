@@ -11,9 +11,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// Of a container that nobody has the bytes of.
 v1::PublishRequest FirstStep(const Key& key, uint64_t total_bytes) {
-  v1::PublishRequest request;
-  request.set_key(std::string(key.digest.AsString()));
+  v1::PublishRequest request = FirstStepOf(key, {});
   request.set_total_bytes(total_bytes);
   return request;
 }
@@ -38,7 +38,7 @@ TEST_F(PublishTest, StepsMayComeInAnyOrder) {
   const Key key = KeyNumber(1);
   const std::vector<std::byte> container = MakeContainer(key, {.layers = 4});
   const ByteSpan bytes(container);
-  v1::PublishRequest request = FirstStep(key, container.size());
+  v1::PublishRequest request = FirstStepOf(key, container);
   request.set_offset(5000);
   auto reply = Ask<v1::PublishReply>(*channel_, v1::PUBLISH, request,
                                      SharedBytes::CopyOf(bytes.subspan(5000)));
@@ -68,6 +68,87 @@ TEST_F(PublishTest, AHeldKeyIsAnsweredAtTheFirstStep) {
   EXPECT_EQ(reply->outcome(), v1::PublishReply::ALREADY_HELD);
   EXPECT_EQ(reply->upload_id(), 0u);
   EXPECT_TRUE(HasMetric("reprise_store_uploads 0"));
+}
+
+TEST_F(PublishTest, WhatIsHeldDecidesAtTheFirstStep) {
+  const Key key = KeyNumber(1);
+  const auto lossy = Store(*channel_, key, {.planes = 1, .seed = 1, .distortion = 0.1f});
+  const auto outcome = [&](const std::vector<std::byte>& container) {
+    const auto reply = Publish(*channel_, key, container);
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    return reply.ok() ? reply->outcome() : v1::PublishReply::OUTCOME_UNSPECIFIED;
+  };
+  const auto worse = MakeContainer(key, {.planes = 4, .seed = 2, .distortion = 0.2f});
+  EXPECT_EQ(outcome(worse), v1::PublishReply::ALREADY_HELD) << "more planes, but worse";
+  EXPECT_EQ(outcome(lossy), v1::PublishReply::ALREADY_HELD);
+  const auto lossless = MakeContainer(key, {.planes = 1, .seed = 3});
+  EXPECT_EQ(outcome(lossless), v1::PublishReply::STORED) << "lossy must not stand for lossless";
+  const auto more_planes = MakeContainer(key, {.planes = 4, .seed = 4});
+  EXPECT_EQ(outcome(more_planes), v1::PublishReply::ALREADY_HELD) << "no better with four";
+  EXPECT_EQ(pieces_->Describe(1, key)->content_id, PieceMeta::Parse(lossless)->header().content_id);
+}
+
+TEST_F(PublishTest, OnlyMissingPlanesAreSentToRestoreAPiece) {
+  const Key key = KeyNumber(1);
+  const auto whole = MakeContainer(key, {.planes = 4, .layers = 2, .segment_bytes = 50'000});
+  const ByteSpan held = CutTo(whole, 1);
+  ASSERT_EQ(Publish(*channel_, key, held)->outcome(), v1::PublishReply::STORED);
+  // To level 2, in a first step without bytes and one with those that are missing.
+  const ByteSpan wanted = CutTo(whole, 3);
+  v1::PublishRequest request = FirstStepOf(key, wanted);
+  auto reply = Ask<v1::PublishReply>(*channel_, v1::PUBLISH, request);
+  EXPECT_EQ(reply.outcome(), v1::PublishReply::IN_PROGRESS);
+  ASSERT_EQ(reply.from_offset(), held.size());
+  request.set_upload_id(reply.upload_id());
+  request.set_offset(reply.from_offset());
+  reply = Ask<v1::PublishReply>(*channel_, v1::PUBLISH, request,
+                                SharedBytes::CopyOf(wanted.subspan(held.size())));
+  EXPECT_EQ(reply.outcome(), v1::PublishReply::STORED);
+  EXPECT_EQ(pieces_->Describe(1, key)->planes_held, 3u);
+  // To the last, by a client that did not know and sent from the start: its bulk is dropped.
+  const auto last = Publish(*channel_, key, whole, 7000);
+  ASSERT_TRUE(last.ok()) << last.status();
+  EXPECT_EQ(last->outcome(), v1::PublishReply::STORED);
+  const storage::PieceRef piece = pieces_->Peek(1, key);
+  EXPECT_EQ(piece->level(), 3u);
+  EXPECT_TRUE(piece->meta().VerifyBody(piece->body(), 3).ok());
+  EXPECT_EQ(Publish(*channel_, key, wanted)->outcome(), v1::PublishReply::ALREADY_HELD);
+}
+
+TEST_F(PublishTest, HostileRestoresAreRefusedAndHarmNothing) {
+  const Key key = KeyNumber(1);
+  const auto whole = MakeContainer(key, {.planes = 3});
+  ASSERT_EQ(Publish(*channel_, key, CutTo(whole, 1))->outcome(), v1::PublishReply::STORED);
+  const v1::PublishRequest honest = FirstStepOf(key, whole);
+  for (const uint64_t total : {uint64_t{1}, CutTo(whole, 1).size(), CutTo(whole, 2).size(),
+                               whole.size() - 1, whole.size() + 1, size_t{1 * kMiB}}) {
+    v1::PublishRequest request = honest;
+    request.set_total_bytes(total);
+    EXPECT_EQ(Refusal(request, 0).code(), absl::StatusCode::kInvalidArgument) << total;
+  }
+  for (const uint32_t planes : {2u, 4u, 16u}) {
+    v1::PublishRequest request = honest;
+    request.set_planes(planes);
+    EXPECT_EQ(Refusal(request, 0).code(), absl::StatusCode::kInvalidArgument) << planes;
+  }
+  // Once begun, bytes that the store has cannot be written over.
+  v1::PublishRequest request = honest;
+  request.set_upload_id(Ask<v1::PublishReply>(*channel_, v1::PUBLISH, request).upload_id());
+  request.set_offset(CutTo(whole, 1).size() - 1);
+  EXPECT_EQ(Refusal(request, 2).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(HasMetric("reprise_store_uploads 0"));
+  EXPECT_EQ(pieces_->Describe(1, key)->planes_held, 1u);
+}
+
+TEST_F(PublishTest, OnlyContainersAtFaultCountAsRejected) {
+  const Key key = KeyNumber(1);
+  Store(*channel_, key, {.seed = 1, .distortion = 0.5f});
+  ASSERT_TRUE(pieces_->Hold(1, key, 0, Deadline::After(std::chrono::seconds(50))));
+  // A hold keeps other content under the key: refused, but not for what it is.
+  EXPECT_EQ(Publish(*channel_, key, MakeContainer(key, {.seed = 2})).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(HasMetric("reprise_store_published_pieces_total{result=\"rejected\"} 0"));
+  EXPECT_TRUE(HasMetric("reprise_store_refused_uploads_total 1"));
 }
 
 TEST_F(PublishTest, DamagedContainersAreRefusedAndCounted) {
@@ -109,6 +190,25 @@ TEST_F(PublishTest, HostileStepsAreRefused) {
     request = FirstStep(key, 100);
     request.set_offset(offset);
     EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument) << offset;
+  }
+  for (const std::string& content : {std::string(), std::string(31, 'c'), std::string(33, 'c')}) {
+    request = FirstStep(key, 100);
+    request.set_content_id(content);
+    EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument);
+  }
+  for (const uint32_t planes : {0u, kMaxPlanes + 1, UINT32_MAX}) {
+    request = FirstStep(key, 100);
+    request.set_planes(planes);
+    EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument) << planes;
+  }
+  for (const float distortion :
+       {-0.5f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    request = FirstStep(key, 100);
+    request.set_key_distortion(distortion);
+    EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument) << distortion;
+    request = FirstStep(key, 100);
+    request.set_value_distortion(distortion);
+    EXPECT_EQ(Refusal(request).code(), absl::StatusCode::kInvalidArgument) << distortion;
   }
   for (const double seconds :
        {-1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {

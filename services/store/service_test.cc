@@ -90,10 +90,10 @@ TEST_F(ServiceTest, LookupReportsThePrefixThatIsThere) {
 }
 
 TEST_F(ServiceTest, LookupHoldsWhatItReports) {
-  // Room for about three such pieces.
+  // Room for four such pieces, of which one tenant may hold one.
   Start({}, 32 * kMiB);
   const auto channel = Connect();
-  const PieceShape shape{.segment_bytes = 8 * kMiB};
+  const PieceShape shape{.segment_bytes = 7 * kMiB};
   Store(*channel, KeyNumber(1), shape);
   v1::LookupRequest request;
   request.add_keys(Bytes(KeyNumber(1)));

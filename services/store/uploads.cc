@@ -7,14 +7,6 @@
 
 namespace reprise::store {
 
-absl::StatusOr<bool> ActiveUpload::Write(uint64_t offset, ByteSpan bytes) {
-  REPRISE_RETURN_IF_ERROR(upload_->Write(offset, bytes));
-  // Writes never overlap, so the sum reaches the total exactly once, after every copy has been
-  // made.
-  const uint64_t before = written_bytes_.fetch_add(bytes.size(), std::memory_order_acq_rel);
-  return before + bytes.size() == total_bytes_;
-}
-
 absl::StatusOr<UploadTable::Started> UploadTable::Begin(
     const Key& key, uint64_t total_bytes, TimePoint now,
     absl::FunctionRef<absl::StatusOr<std::unique_ptr<storage::Upload>>()> begin) {

@@ -6,7 +6,6 @@
 // step that is being copied keeps its own alive, so that a session may be lost at any moment.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -41,9 +40,12 @@ class ActiveUpload {
   const Key& key() const { return key_; }
   uint64_t total_bytes() const { return total_bytes_; }
 
-  // Copies one step. True when it was the last one: exactly one step sees that, and calls Commit.
-  // Errors as storage::Upload::Write.
-  absl::StatusOr<bool> Write(uint64_t offset, ByteSpan bytes);
+  uint64_t from_offset() const { return upload_->from_offset(); }
+
+  // As storage::Upload::Write and Commit.
+  absl::StatusOr<bool> Write(uint64_t offset, ByteSpan bytes) {
+    return upload_->Write(offset, bytes);
+  }
   absl::StatusOr<storage::CommitOutcome> Commit() { return upload_->Commit(); }
 
  private:
@@ -52,7 +54,6 @@ class ActiveUpload {
   const Key key_;
   const std::unique_ptr<storage::Upload> upload_;
   const uint64_t total_bytes_;
-  std::atomic<uint64_t> written_bytes_{0};
   TimePoint last_step_;  // guarded by the table's mutex
 };
 

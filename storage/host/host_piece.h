@@ -44,8 +44,8 @@ struct Footprint {
   }
 };
 
-// Immutable for readers; what the store remembers about it is `tracking`. Dropping the last
-// reference frees its bytes.
+// Immutable for readers; what the store remembers about it is `tracking`, and it sheds planes while
+// nobody reads. Dropping the last reference frees its bytes.
 class HostPiece final : public HeldPiece, public std::enable_shared_from_this<HostPiece> {
  public:
   // For the store alone, under its lock.
@@ -55,12 +55,13 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
     bool unlinked = false;  // out of the index; its bytes count as pinned until it is destroyed
   };
 
-  // `extent` holds the whole container of `meta`.
+  // `extent` holds the container of `meta` up to `level`.
   HostPiece(std::shared_ptr<HostMemory> memory, Extent extent, ByteCharge charge, TenantId tenant,
-            PieceMeta meta, const PieceAttributes& attributes)
+            PieceMeta meta, uint32_t level, const PieceAttributes& attributes)
       : memory_(std::move(memory)),
         tenant_(tenant),
         meta_(std::move(meta)),
+        level_(level),
         extent_(std::move(extent)),
         charge_(std::move(charge)),
         attributes_(attributes) {}
@@ -78,10 +79,17 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
 
   const PieceMeta& meta() const override { return meta_; }
   const PieceAttributes& attributes() const override { return attributes_; }
-  uint32_t level() const override { return meta_.level_count() - 1; }
+  uint32_t level() const override { return level_; }
   Tier tier() const override { return Tier::kHost; }
   ByteSpan meta_bytes() const override { return extent_.bytes().first(meta_.meta_bytes()); }
   ByteSpan body() const override { return extent_.bytes().subspan(meta_.meta_bytes()); }
+
+  // Drops all but the first `planes` planes, at least one. For the store alone, under its lock and
+  // while the index has the only reference.
+  void Shed(uint32_t planes) {
+    level_ = planes - 1;
+    extent_.Shrink(meta_.bytes_to(level_));
+  }
 
   // First what Find touches, so that it lies together: `tracking`, tenant and, at the start of the
   // header, the key.
@@ -91,7 +99,8 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
   const std::shared_ptr<HostMemory> memory_;
   const TenantId tenant_;
   const PieceMeta meta_;
-  const Extent extent_;
+  uint32_t level_;
+  Extent extent_;
   const ByteCharge charge_;
   const PieceAttributes attributes_;
 };

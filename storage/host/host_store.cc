@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/limits.h"
+#include "common/log.h"
 #include "storage/host/host_upload.h"
 #include "storage/index/memory_index.h"
 #include "storage/lru.h"
@@ -47,7 +49,9 @@ absl::StatusOr<std::unique_ptr<HostStore>> HostStore::Create(const HostStoreOpti
                            Arena::Create(options.budget_bytes - metadata_bytes));
   const size_t max_pieces = metadata_bytes / kMinMetadataPerPiece;
   auto index = std::make_unique<MemoryIndex<HostPiece>>(max_pieces);
-  auto policy = std::make_unique<LruPolicy>(max_pieces);
+  std::unique_ptr<EvictionPolicy> policy = options.make_policy
+                                               ? options.make_policy(max_pieces)
+                                               : std::make_unique<LruPolicy>(max_pieces);
   const uint64_t tables = index->fixed_bytes() + policy->fixed_bytes();
   auto memory = std::make_shared<HostMemory>(std::move(arena), metadata_bytes - tables);
   return std::unique_ptr<HostStore>(new HostStore(options.budget_bytes, *options.clock,
@@ -69,28 +73,41 @@ HostStore::HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<
 
 HostStore::~HostStore() = default;
 
-absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant, const Key& key,
-                                                               uint64_t total_bytes,
-                                                               const PieceAttributes& attributes) {
-  if (total_bytes == 0 || total_bytes > kMaxPieceMetaBytes + kMaxPieceBodyBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("piece ", key.digest.Hex(), " of ", total_bytes,
-                                                   " bytes: pieces have 1 to ",
-                                                   kMaxPieceMetaBytes + kMaxPieceBodyBytes));
+absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
+                                                               const UploadOffer& offer) {
+  const uint64_t total_bytes = offer.total_bytes;
+  if (total_bytes == 0 || total_bytes > kMaxPieceMetaBytes + kMaxPieceBodyBytes ||
+      offer.quality.planes == 0 || offer.quality.planes > kMaxPlanes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes and ",
+                     offer.quality.planes, " planes: pieces have 1 to ",
+                     kMaxPieceMetaBytes + kMaxPieceBodyBytes, " and 1 to ", kMaxPlanes));
   }
   const uint64_t need = ExtentAllocator::OccupiedBytes(total_bytes);
   Arena& arena = *memory_->arena;
   ByteCharge charge(memory_->metadata);
   std::optional<Extent> extent;
+  // Held from here on, so that making room does not evict it.
+  std::shared_ptr<HostPiece> restored;
   {
     MutexLock lock(mutex_);
     if (need > arena.capacity_bytes()) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(absl::StrCat(
-          "piece ", key.digest.Hex(), " of ", total_bytes, " bytes is larger than the ",
+          "piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes is larger than the ",
           arena.capacity_bytes(), " bytes that a memory budget of ", budget_bytes_,
           " leaves for pieces; give the store more memory"));
     }
     EndPassedHolds();
+    const uint64_t uploading = tenants_[tenant].uploading_bytes;
+    if (uploading > 0 && uploading + need > arena.capacity_bytes() / kTenantUploadShare) {
+      ++refused_uploads_;
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes: its tenant has ",
+          uploading, " bytes of uploads under way, of at most ",
+          arena.capacity_bytes() / kTenantUploadShare, "; finish some first"));
+    }
+    REPRISE_ASSIGN_OR_RETURN(restored, FindToRestore(tenant, offer));
     const uint64_t metadata = piece_overhead_bytes_ + sizeof(HostUpload) + kObjectOverheadBytes;
     const auto fits = [&] {
       if (!extent.has_value()) extent = arena.Allocate(total_bytes);
@@ -98,11 +115,31 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant, 
     };
     if (!MayMakeRoom(need, metadata) || !EvictUntil(fits)) {
       ++refused_uploads_;
-      return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", key.digest.Hex()));
+      return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", offer.key.digest.Hex()));
     }
+    tenants_[tenant].uploading_bytes += need;
   }
   return std::make_unique<HostUpload>(*this, memory_, *std::move(extent), std::move(charge),
-                                      piece_overhead_bytes_, tenant, key, attributes);
+                                      piece_overhead_bytes_, tenant, offer, restored.get());
+}
+
+absl::StatusOr<std::shared_ptr<HostPiece>> HostStore::FindToRestore(
+    TenantId tenant, const UploadOffer& offer) const {
+  std::shared_ptr<HostPiece> held = index_->Find(tenant, offer.key);
+  if (held == nullptr || held->meta().header().content_id != offer.quality.content_id ||
+      held->level() + 1 >= offer.quality.planes) {
+    return nullptr;
+  }
+  const PieceMeta& meta = held->meta();
+  const uint32_t planes = offer.quality.planes;
+  if (planes > meta.level_count() || meta.bytes_to(planes - 1) != offer.total_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("piece ", offer.key.digest.Hex(), " is offered with ", planes, " planes in ",
+                     offer.total_bytes, " bytes, but the held directory of the same content has ",
+                     planes > meta.level_count() ? meta.level_count() : planes, " planes in ",
+                     meta.bytes_to(std::min(planes, meta.level_count()) - 1)));
+  }
+  return held;
 }
 
 absl::Status HostStore::GrowCharge(ByteCharge& charge, uint64_t by_bytes) {
@@ -127,21 +164,41 @@ absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piec
   const std::shared_ptr<HostPiece> held = index_->Find(piece->tenant(), piece->key());
   std::optional<TimePoint> held_until;
   if (held != nullptr) {
-    if (held->level() >= piece->level()) return CommitOutcome::kAlreadyHeld;
+    if (Reaches(QualityOf(held->meta(), held->level() + 1),
+                QualityOf(piece->meta(), piece->level() + 1))) {
+      return CommitOutcome::kAlreadyHeld;
+    }
     held_until = held->tracking.held_until;
     if (held_until.has_value() &&
         held->meta().header().content_id != piece->meta().header().content_id) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(
           absl::StrCat("piece ", piece->key().digest.Hex(),
-                       " is held for a reader at a lower level with other content; publish again "
-                       "when the hold is over"));
+                       " is held for a reader with other content; publish again when the hold is "
+                       "over"));
     }
     replaced = Unlink(*held);
   }
   Link(piece);
   if (held_until.has_value()) SetHold(*piece, *held_until);
   return CommitOutcome::kStored;
+}
+
+void HostStore::RemoveIfDamaged(TenantId tenant, const Key& key) {
+  const PieceRef held = Peek(tenant, key);
+  if (held == nullptr) return;
+  const bool intact = PieceMeta::Parse(held->meta_bytes()).ok() &&
+                      held->meta().VerifyBody(held->body(), held->level()).ok();
+  if (intact || !Remove(tenant, key, held.get())) return;
+  LogError("dropped a corrupt piece", {{"tenant", std::to_string(tenant)},
+                                       {"key", key.digest.Hex()},
+                                       {"reason", "an upload was to complete it"}});
+}
+
+std::optional<PieceSummary> HostStore::Describe(TenantId tenant, const Key& key) const {
+  const PieceRef held = Peek(tenant, key);
+  if (held == nullptr) return std::nullopt;
+  return held->Summarize();
 }
 
 PieceRef HostStore::Find(TenantId tenant, const Key& key) {
@@ -164,9 +221,11 @@ bool HostStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline u
   const TimePoint now = clock_.Now();
   if (until.PassedAt(now)) return false;
   const std::optional<TimePoint>& held_until = piece->tracking.held_until;
-  if (!held_until.has_value() && held_.arena_bytes + piece->footprint().arena_bytes >
-                                     memory_->arena->capacity_bytes() / kHoldShare) {
-    return false;
+  if (!held_until.has_value()) {
+    const uint64_t bytes = piece->footprint().arena_bytes;
+    const uint64_t capacity = memory_->arena->capacity_bytes();
+    if (held_.arena_bytes + bytes > capacity / kHoldShare) return false;
+    if (tenants_[tenant].held_bytes + bytes > capacity / kTenantHoldShare) return false;
   }
   const TimePoint end = std::min(until.at(), now + kMaxHold);
   if (!held_until.has_value() || *held_until < end) SetHold(*piece, end);
@@ -212,9 +271,8 @@ ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
   ListPage page;
   page.more = found.more;
   page.pieces.reserve(found.pieces.size());
-  for (std::shared_ptr<HostPiece>& piece : found.pieces) {
-    const Key key = piece->key();
-    page.pieces.emplace_back(key, std::move(piece));
+  for (const std::shared_ptr<HostPiece>& piece : found.pieces) {
+    page.pieces.push_back({piece->key(), piece->Summarize()});
   }
   return page;
 }
@@ -251,25 +309,49 @@ bool HostStore::MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
 bool HostStore::EvictUntil(absl::FunctionRef<bool()> fits) {
   while (!fits()) {
     // Evicting what somebody still reads would free nothing now.
-    const TrackedPiece* victim = policy_->Victim([](const TrackedPiece& tracked) {
+    const Victim victim = policy_->ChooseVictim([](const TrackedPiece& tracked) {
       return PieceOf(tracked).weak_from_this().use_count() == 1;
     });
-    if (victim == nullptr) return false;
-    Unlink(PieceOf(*victim));
+    if (victim.piece == nullptr) return false;
+    HostPiece& piece = PieceOf(*victim.piece);
+    if (victim.keep_planes > 0) {
+      Shed(piece, victim.keep_planes);
+      continue;
+    }
+    Unlink(piece);
     ++evicted_pieces_;
   }
   return true;
+}
+
+void HostStore::Shed(HostPiece& piece, uint32_t planes) {
+  // A policy that names planes that are not there, or a held piece, would go on forever.
+  if (planes > piece.level() || piece.tracking.held_until.has_value()) std::abort();
+  // Taking and dropping a reference orders what the last reader did before what follows.
+  static_cast<void>(piece.shared_from_this());
+  linked_ -= piece.footprint();
+  piece.Shed(planes);
+  linked_ += piece.footprint();
+  policy_->Shed(piece.tracking.policy_record, planes, piece.footprint().total());
+}
+
+void HostStore::EndUpload(TenantId tenant, uint64_t arena_bytes) {
+  MutexLock lock(mutex_);
+  tenants_[tenant].uploading_bytes -= arena_bytes;
 }
 
 void HostStore::Link(std::shared_ptr<HostPiece> piece) {
   HostPiece& linked = *piece;
   if (!index_->Insert(std::move(piece))) std::abort();  // the caller has just seen it absent
   linked_ += linked.footprint();
+  const PieceSummary summary = linked.Summarize();
   linked.tracking.policy_record =
       policy_->Insert({.tenant = linked.tenant(),
                        .key = linked.key(),
                        .size_bytes = linked.footprint().total(),
                        .attributes = linked.attributes(),
+                       .levels = summary.levels(),
+                       .planes_held = summary.planes_held,
                        .tag = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(&linked))});
 }
 
@@ -287,6 +369,7 @@ void HostStore::SetHold(HostPiece& piece, TimePoint until) {
   piece.tracking.held_until = until;
   holds_.emplace(until, &piece);
   held_ += piece.footprint();
+  tenants_[piece.tenant()].held_bytes += piece.footprint().arena_bytes;
   policy_->SetHeld(piece.tracking.policy_record, true);
 }
 
@@ -294,6 +377,7 @@ void HostStore::EndHold(HostPiece& piece) {
   holds_.erase({*piece.tracking.held_until, &piece});
   piece.tracking.held_until.reset();
   held_ -= piece.footprint();
+  tenants_[piece.tenant()].held_bytes -= piece.footprint().arena_bytes;
   policy_->SetHeld(piece.tracking.policy_record, false);
 }
 

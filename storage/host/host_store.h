@@ -1,4 +1,4 @@
-// The host tier: pieces in one arena of host memory, least recently used out first.
+// The host tier: pieces in one arena of host memory; an eviction policy names what goes first.
 //
 // `budget_bytes` covers everything the store allocates: the arena, and beside it what the store
 // keeps per piece (parsed header and directory, index, policy) and per upload. All of it is charged
@@ -13,9 +13,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 
 #include "common/mutex.h"
@@ -28,6 +30,7 @@ namespace reprise::storage {
 
 struct HostStoreOptions {
   uint64_t budget_bytes = 0;
+  PolicyFactory make_policy = {};         // LruPolicy when empty
   const Clock* clock = &Clock::Steady();  // for holds; must outlive the store
 };
 
@@ -35,8 +38,13 @@ class HostStore final : public PieceStore {
  public:
   static constexpr uint64_t kMinBudgetBytes = 1 << 20;
   // Holds together cover at most 1 / kHoldShare of the arena, so that publishing goes on beside
-  // them.
+  // them, and those of one tenant at most 1 / kTenantHoldShare, so that it cannot keep others from
+  // holding by renewing its own.
   static constexpr uint64_t kHoldShare = 2;
+  static constexpr uint64_t kTenantHoldShare = 4;
+  // Uploads of one tenant cover at most 1 / kTenantUploadShare of the arena together; one alone may
+  // be larger.
+  static constexpr uint64_t kTenantUploadShare = 2;
 
   // Maps the arena. INVALID_ARGUMENT below kMinBudgetBytes; RESOURCE_EXHAUSTED when the kernel
   // refuses the memory.
@@ -50,9 +58,10 @@ class HostStore final : public PieceStore {
   MutableByteSpan arena() const { return memory_->arena->bytes(); }
   PageKind page_kind() const { return memory_->arena->page_kind(); }
 
-  absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant, const Key& key,
-                                                      uint64_t total_bytes,
-                                                      const PieceAttributes& attributes) override
+  absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant,
+                                                      const UploadOffer& offer) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<PieceSummary> Describe(TenantId tenant, const Key& key) const override
       ABSL_LOCKS_EXCLUDED(mutex_);
   PieceRef Find(TenantId tenant, const Key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
   PieceRef Peek(TenantId tenant, const Key& key) const override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -69,6 +78,12 @@ class HostStore final : public PieceStore {
  private:
   friend class HostUpload;
 
+  // What one tenant keeps others from, of the arena.
+  struct TenantUse {
+    uint64_t held_bytes = 0;
+    uint64_t uploading_bytes = 0;
+  };
+
   HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<HostMemory> memory,
             std::unique_ptr<PieceIndex<HostPiece>> index, std::unique_ptr<EvictionPolicy> policy);
 
@@ -78,10 +93,22 @@ class HostStore final : public PieceStore {
   absl::StatusOr<CommitOutcome> Publish(std::shared_ptr<HostPiece> piece)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // What is held of the offered content with fewer planes; null when nothing is. INVALID_ARGUMENT
+  // when the offer contradicts the directory that is held.
+  absl::StatusOr<std::shared_ptr<HostPiece>> FindToRestore(TenantId tenant,
+                                                           const UploadOffer& offer) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Drops what is held under the key if its bytes do not match their checksums any more.
+  void RemoveIfDamaged(TenantId tenant, const Key& key) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // False, evicting nothing, when not even evicting every piece that may go would free that much.
   bool MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives up what the policy names until `fits`; false when nothing more may go.
   bool EvictUntil(absl::FunctionRef<bool()> fits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Shed(HostPiece& piece, uint32_t planes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The destructor of an upload of `arena_bytes`.
+  void EndUpload(TenantId tenant, uint64_t arena_bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   void Link(std::shared_ptr<HostPiece> piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the piece out of everything; the caller drops what is returned.
   std::shared_ptr<HostPiece> Unlink(HostPiece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -102,6 +129,8 @@ class HostStore final : public PieceStore {
   absl::btree_set<std::pair<TimePoint, HostPiece*>> holds_ ABSL_GUARDED_BY(mutex_);
   Footprint linked_ ABSL_GUARDED_BY(mutex_);
   Footprint held_ ABSL_GUARDED_BY(mutex_);
+  // An entry for each tenant seen; the service knows a fixed number of them.
+  absl::flat_hash_map<TenantId, TenantUse> tenants_ ABSL_GUARDED_BY(mutex_);
   uint64_t evicted_pieces_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t refused_uploads_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -74,7 +74,7 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
     return TestFingerprint(std::to_string(name.second / kChainLength % 4));
   }
 
-  // One of four containers of that key: two encodes of one plane, two of two planes.
+  // One of four containers of that key: two lossy encodes of one plane, two lossless of two.
   const Container& ContainerOf(const Name& name, uint32_t level, uint32_t seed) {
     Container& container = containers_[{name, level, seed}];
     if (container.empty()) {
@@ -82,7 +82,8 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
                          .fingerprint = NamespaceOf(name),
                          .plane_bytes = kBodyBytes / (level + 1),
                          .planes = level + 1,
-                         .seed = seed + 10 * name.first + 100 * name.second});
+                         .seed = seed + 10 * name.first + 100 * name.second,
+                         .distortion = level == 0 ? 0.5f : 0.0f});
     }
     return container;
   }
@@ -91,9 +92,16 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
   bool HasResidentChild(const Name& name) const {
     return std::ranges::any_of(model_, [&](const auto& it) { return it.second.parent == name; });
   }
-  uint64_t Held() const {
-    return static_cast<uint64_t>(
-        std::ranges::count_if(model_, [&](const auto& it) { return IsHeld(it.second); }));
+  uint64_t Held(std::optional<TenantId> tenant = std::nullopt) const {
+    return static_cast<uint64_t>(std::ranges::count_if(model_, [&](const auto& it) {
+      return IsHeld(it.second) && it.first.first == tenant.value_or(it.first.first);
+    }));
+  }
+  bool MayUpload(TenantId tenant) const {
+    const auto under_way = static_cast<uint64_t>(std::ranges::count_if(
+        uploads_, [&](const OpenUpload& open) { return open.name.first == tenant; }));
+    return under_way == 0 ||
+           (under_way + 1) * kPieceBytes <= store_->arena().size() / HostStore::kTenantUploadShare;
   }
   bool IsRead(const Name& name, uint64_t generation) const {
     return std::ranges::any_of(readers_, [&](const Reader& reader) {
@@ -138,9 +146,9 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
       open.parent = Name(open.name.first, open.name.second - 1);
       attributes.parent = KeyOf(*open.parent);
     }
-    const bool expected = ModelMakesRoom();
-    auto upload =
-        store_->BeginUpload(open.name.first, KeyOf(open.name), open.container->size(), attributes);
+    const bool expected = MayUpload(open.name.first) && ModelMakesRoom();
+    auto upload = store_->BeginUpload(open.name.first,
+                                      OfferOf(KeyOf(open.name), *open.container, attributes));
     ASSERT_EQ(upload.ok(), expected) << upload.status();
     if (!expected) {
       ASSERT_EQ(upload.status().code(), absl::StatusCode::kResourceExhausted);
@@ -213,7 +221,9 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
     const auto it = model_.find(name);
     bool expected = it != model_.end() && it->second.level >= level && time.count() > 0;
     if (expected && !IsHeld(it->second)) {
-      expected = (Held() + 1) * kPieceBytes <= store_->arena().size() / HostStore::kHoldShare;
+      const uint64_t arena_bytes = store_->arena().size();
+      expected = (Held() + 1) * kPieceBytes <= arena_bytes / HostStore::kHoldShare &&
+                 (Held(name.first) + 1) * kPieceBytes <= arena_bytes / HostStore::kTenantHoldShare;
     }
     ASSERT_EQ(store_->Hold(name.first, KeyOf(name), level, Deadline::After(time, clock_)),
               expected);
@@ -252,7 +262,7 @@ class HostStoreModelTest : public ::testing::TestWithParam<uint64_t> {
         if (name.first == tenant) expected.push_back(KeyOf(name));
       }
       std::ranges::sort(expected);
-      ASSERT_TRUE(std::ranges::equal(page.pieces, expected, {}, &std::pair<Key, PieceRef>::first));
+      ASSERT_TRUE(std::ranges::equal(page.pieces, expected, {}, &ListPage::Entry::key));
     }
   }
 

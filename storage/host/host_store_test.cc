@@ -49,8 +49,8 @@ class HostStoreTest : public ::testing::Test {
     return {.parent = TestKey(parent), .position = position, .recompute_seconds = 0};
   }
   bool Has(const std::string& name) { return store_->Peek(kTenant, TestKey(name)) != nullptr; }
-  bool Hold(const std::string& name, std::chrono::milliseconds time) {
-    return store_->Hold(kTenant, TestKey(name), 0, Deadline::After(time, clock_));
+  bool Hold(const std::string& name, std::chrono::milliseconds time, TenantId tenant = kTenant) {
+    return store_->Hold(tenant, TestKey(name), 0, Deadline::After(time, clock_));
   }
 
   ManualClock clock_;
@@ -196,33 +196,86 @@ TEST_F(HostStoreTest, HeldPiecesOutlastPressureUntilTheirTime) {
 
 TEST_F(HostStoreTest, HoldsAreBounded) {
   EXPECT_FALSE(Hold("absent", std::chrono::seconds(1)));
-  for (uint64_t i = 0; i < kPiecesThatFit; ++i) ASSERT_TRUE(Publish(std::to_string(i)).ok());
+  // Of seven tenants: one alone may hold less, see below.
+  const auto tenant_of = [](uint64_t i) { return static_cast<TenantId>(kTenant + i); };
+  for (uint64_t i = 0; i < kPiecesThatFit; ++i) {
+    ASSERT_TRUE(Publish(std::to_string(i), {}, kBody, tenant_of(i)).ok());
+  }
   EXPECT_FALSE(Hold("0", std::chrono::seconds(0)));
   EXPECT_FALSE(
       store_->Hold(kTenant, TestKey("0"), 1, Deadline::After(std::chrono::seconds(1), clock_)))
       << "it has level 0 only";
   uint64_t held = 0;
   for (uint64_t i = 0; i < kPiecesThatFit; ++i) {
-    if (Hold(std::to_string(i), std::chrono::hours(1))) ++held;
+    if (Hold(std::to_string(i), std::chrono::hours(1), tenant_of(i))) ++held;
   }
   EXPECT_EQ(held, 3u);  // half of 7.75 MiB
   EXPECT_TRUE(Hold("0", std::chrono::hours(1))) << "holding it again takes no more";
   EXPECT_LE(store_->usage().bytes_held, kBudget / 2);
   clock_.Advance(kMaxHold);
-  EXPECT_TRUE(Hold("6", std::chrono::seconds(1))) << "no hold lasts longer than the limit";
+  EXPECT_TRUE(Hold("6", std::chrono::seconds(1), tenant_of(6)))
+      << "no hold lasts longer than the limit";
   EXPECT_EQ(store_->usage().bytes_held, 1 * kMiB);
 }
 
+TEST_F(HostStoreTest, NoTenantHoldsWhatOthersNeed) {
+  for (uint64_t i = 0; i < kPiecesThatFit; ++i) {
+    ASSERT_TRUE(Publish(std::to_string(i), {}, kBody / 2).ok());
+    ASSERT_TRUE(Publish(std::to_string(i), {}, kBody / 2, 2).ok());
+  }
+  const auto hold_all = [&](TenantId tenant) {
+    uint64_t held = 0;
+    for (uint64_t i = 0; i < kPiecesThatFit; ++i) {
+      if (Hold(std::to_string(i), std::chrono::seconds(5), tenant)) ++held;
+    }
+    return held;
+  };
+  const uint64_t held = hold_all(kTenant);
+  EXPECT_EQ(held, 3u);  // a quarter of 7.75 MiB, in pieces of 516 KiB
+  EXPECT_EQ(hold_all(2), 3u) << "the other has as much";
+  // Renewing does not take more, and what ends is given back.
+  EXPECT_EQ(hold_all(kTenant), held);
+  ASSERT_TRUE(store_->Remove(kTenant, TestKey("0"), nullptr));
+  EXPECT_EQ(hold_all(kTenant), held) << "another in its place";
+}
+
+TEST_F(HostStoreTest, NoTenantsUploadsTakeAllRoom) {
+  const std::vector<std::byte> container = Build({.key = TestKey("u"), .plane_bytes = kBody});
+  const UploadOffer offer = OfferOf(TestKey("u"), container);
+  std::vector<std::unique_ptr<Upload>> uploads;
+  absl::Status refused;
+  while (uploads.size() <= kPiecesThatFit) {
+    auto upload = store_->BeginUpload(kTenant, offer);
+    refused = upload.status();
+    if (!upload.ok()) break;
+    uploads.push_back(*std::move(upload));
+  }
+  EXPECT_EQ(uploads.size(), 3u);  // half of 7.75 MiB
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(refused.message(), HasSubstr("its tenant has 3145728 bytes"));
+  EXPECT_EQ(store_->usage().refused_uploads, 1u);
+  EXPECT_TRUE(store_->BeginUpload(2, offer).ok()) << "others go on";
+  // What is abandoned or stored no longer counts, and one upload alone may be larger.
+  uploads.pop_back();
+  EXPECT_TRUE(store_->BeginUpload(kTenant, offer).ok());
+  uploads.clear();
+  EXPECT_TRUE(Publish("large", {}, 6 * kMiB).ok());
+  EXPECT_TRUE(Publish("again", {}, 6 * kMiB).ok());
+}
+
 TEST_F(HostStoreTest, UploadsAreRefusedBeforeAHoldBreaks) {
+  TenantId tenant = kTenant;
   for (const char* name : {"a", "b", "c"}) {
-    ASSERT_TRUE(Publish(name).ok());
-    ASSERT_TRUE(Hold(name, std::chrono::seconds(5)));
+    ASSERT_TRUE(Publish(name, {}, kBody, tenant).ok());
+    ASSERT_TRUE(Hold(name, std::chrono::seconds(5), tenant));
+    ++tenant;
   }
   ASSERT_TRUE(Publish("d").ok());
   const absl::Status status = Publish("large", {}, 5 * kMiB);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(status.message(), HasSubstr("3145728 are held"));
-  EXPECT_TRUE(Has("a") && Has("b") && Has("c"));
+  EXPECT_TRUE(Has("a"));
+  EXPECT_EQ(store_->usage().pieces, 4u);
   EXPECT_TRUE(Has("d")) << "nothing is evicted for what cannot fit anyway";
   EXPECT_EQ(store_->usage().refused_uploads, 1u);
   clock_.Advance(std::chrono::seconds(5));
@@ -261,7 +314,7 @@ TEST_F(HostStoreTest, LaterHoldsExtendAndRemovalEndsThem) {
 
 TEST_F(HostStoreTest, AHeldPieceIsReplacedOnlyByTheSameContent) {
   const Key key = TestKey("a");
-  ASSERT_TRUE(Put(*store_, kTenant, key, Build({.key = key, .planes = 1})).ok());
+  ASSERT_TRUE(Put(*store_, kTenant, key, Build({.key = key, .distortion = 0.5f})).ok());
   ASSERT_TRUE(Hold("a", std::chrono::seconds(5)));
   const std::vector<std::byte> better = Build({.key = key, .planes = 2});
   EXPECT_EQ(Put(*store_, kTenant, key, better).status().code(),
@@ -284,8 +337,8 @@ TEST_F(HostStoreTest, ListsInKeyOrderPageByPage) {
   ListPage page;
   do {
     page = store_->List(kTenant, listed.empty() ? nullptr : &listed.back(), 10, nullptr);
-    for (const auto& [key, piece] : page.pieces) {
-      EXPECT_EQ(piece->meta().header().key, key);
+    for (const auto& [key, summary] : page.pieces) {
+      EXPECT_EQ(summary.content_id, store_->Peek(kTenant, key)->meta().header().content_id);
       listed.push_back(key);
     }
   } while (page.more);

@@ -36,42 +36,51 @@ uint64_t ParsedBytes(const PieceMeta& meta) {
 
 HostUpload::HostUpload(HostStore& store, std::shared_ptr<HostMemory> memory, Extent extent,
                        ByteCharge charge, uint64_t piece_overhead_bytes, TenantId tenant,
-                       const Key& key, const PieceAttributes& attributes)
+                       const UploadOffer& offer, const HostPiece* restored)
     : store_(store),
       memory_(std::move(memory)),
       tenant_(tenant),
-      key_(key),
-      attributes_(attributes),
-      total_bytes_(extent.size_bytes()),
+      offer_(offer),
+      from_offset_(restored == nullptr ? 0 : restored->meta().bytes_to(restored->level())),
       piece_overhead_bytes_(piece_overhead_bytes),
       container_(extent.bytes()),
       extent_(std::move(extent)),
-      charge_(std::move(charge)) {
+      charge_(std::move(charge)),
+      written_bytes_(from_offset_) {
   memory_->uploads.fetch_add(1, std::memory_order_relaxed);
+  // Header and directory lie right before the body.
+  if (restored != nullptr) {
+    std::memcpy(container_.data(), restored->meta_bytes().data(), from_offset_);
+  }
 }
 
-HostUpload::~HostUpload() { memory_->uploads.fetch_sub(1, std::memory_order_relaxed); }
+HostUpload::~HostUpload() {
+  memory_->uploads.fetch_sub(1, std::memory_order_relaxed);
+  store_.EndUpload(tenant_, ExtentAllocator::OccupiedBytes(total_bytes()));
+}
 
-absl::Status HostUpload::Write(uint64_t offset, ByteSpan bytes) {
-  if (offset > total_bytes_ || bytes.size() > total_bytes_ - offset) {
-    return absl::InvalidArgumentError(absl::StrCat("upload of piece ", key_.digest.Hex(), ": ",
-                                                   bytes.size(), " bytes at offset ", offset,
-                                                   " are outside its ", total_bytes_, " bytes"));
+absl::StatusOr<bool> HostUpload::Write(uint64_t offset, ByteSpan bytes) {
+  if (offset < from_offset_ || offset > total_bytes() || bytes.size() > total_bytes() - offset) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "upload of piece ", offer_.key.digest.Hex(), ": ", bytes.size(), " bytes at offset ",
+        offset, " are outside bytes ", from_offset_, " to ", total_bytes(), ", which it wants"));
   }
-  if (bytes.empty()) return absl::OkStatus();
+  if (bytes.empty()) return false;
   {
     MutexLock lock(mutex_);
     if (committed_) {
       return absl::InvalidArgumentError(
-          absl::StrCat("upload of piece ", key_.digest.Hex(), " is over"));
+          absl::StrCat("upload of piece ", offer_.key.digest.Hex(), " is over"));
     }
     if (absl::Status status = claimed_.Claim(offset, offset + bytes.size()); !status.ok()) {
-      return Annotate(status, absl::StrCat("upload of piece ", key_.digest.Hex()));
+      return Annotate(status, absl::StrCat("upload of piece ", offer_.key.digest.Hex()));
     }
   }
   std::memcpy(container_.data() + offset, bytes.data(), bytes.size());
-  written_bytes_.fetch_add(bytes.size(), std::memory_order_release);
-  return absl::OkStatus();
+  // Writes never overlap, so the sum reaches the total exactly once, after every copy has been
+  // made.
+  const uint64_t before = written_bytes_.fetch_add(bytes.size(), std::memory_order_acq_rel);
+  return before + bytes.size() == total_bytes();
 }
 
 absl::StatusOr<CommitOutcome> HostUpload::Commit() {
@@ -79,12 +88,13 @@ absl::StatusOr<CommitOutcome> HostUpload::Commit() {
     MutexLock lock(mutex_);
     if (committed_) {
       return absl::InvalidArgumentError(
-          absl::StrCat("upload of piece ", key_.digest.Hex(), " was committed before"));
+          absl::StrCat("upload of piece ", offer_.key.digest.Hex(), " was committed before"));
     }
-    if (!complete()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "upload of piece ", key_.digest.Hex(), " has only ",
-          written_bytes_.load(std::memory_order_relaxed), " of its ", total_bytes_, " bytes"));
+    const uint64_t written = written_bytes_.load(std::memory_order_acquire);
+    if (written != total_bytes()) {
+      return absl::InvalidArgumentError(absl::StrCat("upload of piece ", offer_.key.digest.Hex(),
+                                                     " has only ", written, " of its ",
+                                                     total_bytes(), " bytes"));
     }
     committed_ = true;
   }
@@ -92,7 +102,11 @@ absl::StatusOr<CommitOutcome> HostUpload::Commit() {
   if (!meta.ok()) {
     extent_.reset();
     charge_.reset();
-    return Annotate(meta.status(), absl::StrCat("piece ", key_.digest.Hex()));
+    // Either part may be at fault; while the held one is, no upload can complete it.
+    if (from_offset_ > 0 && absl::IsDataLoss(meta.status())) {
+      store_.RemoveIfDamaged(tenant_, offer_.key);
+    }
+    return Annotate(meta.status(), absl::StrCat("piece ", offer_.key.digest.Hex()));
   }
   ByteCharge charge = *std::move(charge_);
   Extent extent = *std::move(extent_);
@@ -100,7 +114,8 @@ absl::StatusOr<CommitOutcome> HostUpload::Commit() {
   extent_.reset();
   charge.ShrinkTo(piece_overhead_bytes_ + ParsedBytes(*meta));
   return store_.Publish(std::make_shared<HostPiece>(memory_, std::move(extent), std::move(charge),
-                                                    tenant_, *std::move(meta), attributes_));
+                                                    tenant_, *std::move(meta),
+                                                    offer_.quality.planes - 1, offer_.attributes));
 }
 
 absl::StatusOr<PieceMeta> HostUpload::Verify(ByteSpan container) {
@@ -112,18 +127,37 @@ absl::StatusOr<PieceMeta> HostUpload::Verify(ByteSpan container) {
   }
   REPRISE_RETURN_IF_ERROR(store_.GrowCharge(*charge_, MaxParsedBytes(meta_bytes)));
   REPRISE_ASSIGN_OR_RETURN(PieceMeta meta, PieceMeta::Parse(container));
-  if (meta.total_bytes() != container.size()) {
-    return absl::DataLossError(absl::StrCat("container of ", container.size(),
-                                            " bytes should have ", meta.total_bytes(),
-                                            " by its own header"));
-  }
-  if (meta.header().key != key_) {
+  REPRISE_RETURN_IF_ERROR(CheckOffer(meta));
+  REPRISE_RETURN_IF_ERROR(
+      meta.VerifyBody(container.subspan(meta.meta_bytes()), offer_.quality.planes - 1));
+  return meta;
+}
+
+absl::Status HostUpload::CheckOffer(const PieceMeta& meta) const {
+  if (meta.header().key != offer_.key) {
     return absl::DataLossError(
         absl::StrCat("its header names another key, ", meta.header().key.digest.Hex()));
   }
-  REPRISE_RETURN_IF_ERROR(
-      meta.VerifyBody(container.subspan(meta.meta_bytes()), meta.level_count() - 1));
-  return meta;
+  if (meta.header().content_id != offer_.quality.content_id) {
+    return absl::DataLossError(absl::StrCat("it has content id ",
+                                            meta.header().content_id.digest.Hex(), ", offered was ",
+                                            offer_.quality.content_id.digest.Hex()));
+  }
+  const std::optional<uint32_t> level = meta.LevelEndingAt(total_bytes());
+  if (!level.has_value()) {
+    return absl::DataLossError(
+        absl::StrCat("container of ", total_bytes(),
+                     " bytes ends with none of its levels; by its own header it has ",
+                     meta.total_bytes(), " with all of them"));
+  }
+  if (QualityOf(meta, *level + 1) != offer_.quality) {
+    const Distortion worst = meta.header().levels[*level].Worst();
+    return absl::DataLossError(
+        absl::StrCat("its ", *level + 1, " planes leave an error of ", worst.key, " in K and ",
+                     worst.value, " in V; offered were ", offer_.quality.planes, " with ",
+                     offer_.quality.distortion.key, " and ", offer_.quality.distortion.value));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace reprise::storage

@@ -19,30 +19,31 @@ class HostStore;
 class HostUpload final : public Upload {
  public:
   // `extent` has the container's length; `charge` covers this object and the store's share of the
-  // piece to come, of which `piece_overhead_bytes` stay with the piece.
+  // piece to come, of which `piece_overhead_bytes` stay with the piece. `restored` is null, or what
+  // is held of the same content, and is copied. The store has counted it among the tenant's
+  // uploads.
   HostUpload(HostStore& store, std::shared_ptr<HostMemory> memory, Extent extent, ByteCharge charge,
-             uint64_t piece_overhead_bytes, TenantId tenant, const Key& key,
-             const PieceAttributes& attributes);
+             uint64_t piece_overhead_bytes, TenantId tenant, const UploadOffer& offer,
+             const HostPiece* restored);
   ~HostUpload() override;
   HostUpload(const HostUpload&) = delete;
   HostUpload& operator=(const HostUpload&) = delete;
 
-  uint64_t total_bytes() const override { return total_bytes_; }
-  absl::Status Write(uint64_t offset, ByteSpan bytes) override ABSL_LOCKS_EXCLUDED(mutex_);
-  bool complete() const override {
-    return written_bytes_.load(std::memory_order_acquire) == total_bytes_;
-  }
+  uint64_t total_bytes() const override { return offer_.total_bytes; }
+  uint64_t from_offset() const override { return from_offset_; }
+  absl::StatusOr<bool> Write(uint64_t offset, ByteSpan bytes) override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<CommitOutcome> Commit() override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   absl::StatusOr<PieceMeta> Verify(ByteSpan container);
+  // That what came is what was offered.
+  absl::Status CheckOffer(const PieceMeta& meta) const;
 
   HostStore& store_;
   const std::shared_ptr<HostMemory> memory_;
   const TenantId tenant_;
-  const Key key_;
-  const PieceAttributes attributes_;
-  const uint64_t total_bytes_;
+  const UploadOffer offer_;
+  const uint64_t from_offset_;
   const uint64_t piece_overhead_bytes_;
   const MutableByteSpan container_;
   std::optional<Extent> extent_;  // gone after Commit, to the piece or to the arena

@@ -22,7 +22,10 @@ std::vector<std::byte> Build(const TestPiece& piece) {
   header.slot = {
       .group = 0, .layer_begin = 0, .layer_end = piece.layers, .head_begin = 0, .head_end = 1};
   header.levels.resize(piece.planes);
-  for (Level& level : header.levels) level.distortions.resize(piece.layers);
+  for (uint32_t level = 0; level < piece.planes; ++level) {
+    const float more = 0.25f * static_cast<float>(piece.planes - 1 - level);
+    header.levels[level].distortions.resize(piece.layers, {.key = piece.distortion + more});
+  }
   std::vector<Segment> segments;
   for (uint32_t plane = 0; plane < piece.planes; ++plane) {
     for (uint32_t layer = 0; layer < piece.layers; ++layer) {
@@ -56,10 +59,31 @@ std::vector<std::byte> Build(const TestPiece& piece) {
 
 absl::StatusOr<CommitOutcome> Put(PieceStore& store, TenantId tenant, const Key& key,
                                   ByteSpan container, const PieceAttributes& attributes) {
-  REPRISE_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload,
-                           store.BeginUpload(tenant, key, container.size(), attributes));
-  REPRISE_RETURN_IF_ERROR(upload->Write(0, container));
+  return Put(store, tenant, OfferOf(key, container, attributes), container);
+}
+
+absl::StatusOr<CommitOutcome> Put(PieceStore& store, TenantId tenant, const UploadOffer& offer,
+                                  ByteSpan container) {
+  REPRISE_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload, store.BeginUpload(tenant, offer));
+  const uint64_t from = upload->from_offset();
+  REPRISE_RETURN_IF_ERROR(upload->Write(from, container.subspan(from)).status());
   return upload->Commit();
+}
+
+UploadOffer OfferOf(const Key& key, ByteSpan container, const PieceAttributes& attributes) {
+  UploadOffer offer{.key = key,
+                    .total_bytes = container.size(),
+                    .quality = {.content_id = {}, .planes = 1, .distortion = {}},
+                    .attributes = attributes};
+  const absl::StatusOr<PieceMeta> meta = PieceMeta::Parse(container);
+  if (!meta.ok()) return offer;
+  const uint32_t last = meta->level_count() - 1;
+  offer.quality = QualityOf(*meta, meta->LevelEndingAt(container.size()).value_or(last) + 1);
+  return offer;
+}
+
+ByteSpan CutTo(ByteSpan container, uint32_t planes) {
+  return container.first(PieceMeta::Parse(container).value().bytes_to(planes - 1));
 }
 
 bool Matches(const HeldPiece& piece, ByteSpan container) {

@@ -20,6 +20,7 @@ struct TestPiece {
   uint32_t segment_bytes = 8 << 20;
   uint32_t layers = 1;
   uint32_t seed = 1;
+  float distortion = 0;  // of the last level; each level before it errs 0.25 more
 };
 
 Key TestKey(std::string_view name);
@@ -28,9 +29,17 @@ Digest TestFingerprint(std::string_view name);
 // The sealed container.
 std::vector<std::byte> Build(const TestPiece& piece);
 
-// BeginUpload, one Write of everything, Commit.
+// What an honest publisher says of a container that ends with one of its levels. Of bytes that are
+// no such container, whatever comes nearest.
+UploadOffer OfferOf(const Key& key, ByteSpan container, const PieceAttributes& attributes = {});
+// The container's first `planes` planes.
+ByteSpan CutTo(ByteSpan container, uint32_t planes);
+
+// BeginUpload, one Write of what is wanted, Commit.
 absl::StatusOr<CommitOutcome> Put(PieceStore& store, TenantId tenant, const Key& key,
                                   ByteSpan container, const PieceAttributes& attributes = {});
+absl::StatusOr<CommitOutcome> Put(PieceStore& store, TenantId tenant, const UploadOffer& offer,
+                                  ByteSpan container);
 
 // True when header, directory and body are exactly `container`.
 bool Matches(const HeldPiece& piece, ByteSpan container);

@@ -42,10 +42,13 @@ LayerGroup Group(FuzzedDataProvider& data) {
   group.layers_per_piece = Number(data, 4);
   group.heads_per_piece = Number(data, 4);
   if (data.ConsumeBool()) {
-    group.rope.kind = static_cast<RopeKind>(data.ConsumeIntegralInRange(0, 3));
+    group.rope.pairing = static_cast<RopePairing>(data.ConsumeIntegralInRange(0, 3));
     group.rope.rotated_dims = Number(data, 128);
     group.rope.theta = data.ConsumeFloatingPoint<double>();
-    group.rope.scaling = Text(data);
+    group.rope.scaling = static_cast<RopeScaling>(data.ConsumeIntegralInRange(0, 5));
+    for (uint32_t i = Number(data, 8) % 32; i > 0; --i) {
+      group.rope.scaling_parameters.push_back(data.ConsumeFloatingPointInRange(-0.5, 100.0));
+    }
   }
   return group;
 }

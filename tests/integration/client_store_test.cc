@@ -1,10 +1,12 @@
 // What a user of the client relies on, with a real store behind it: round trips, damage in the
 // store's memory, and walls between namespaces and tenants.
 
+#include <algorithm>
 #include <random>
 
 #include <gtest/gtest.h>
 
+#include "chunk/testing/sample_piece.h"
 #include "tests/integration/client_store_fixture.h"
 
 namespace reprise {
@@ -176,6 +178,46 @@ TEST_F(ClientStoreTest, ListStatAndRemoveSeeWhatWasPublished) {
   EXPECT_EQ(*client->Remove({keys.key(0, 0), keys.key(0, 1)}, Soon()).Wait(), 2u);
   EXPECT_EQ(*client->RemoveNamespace(keys.fingerprint(), Soon()).Wait(), pieces - 2);
   EXPECT_EQ(client->Lookup(keys, {}, Soon()).Wait()->chunks, 0u);
+}
+
+TEST_F(ClientStoreTest, APieceCutToALevelIsFetchedPublishedAndCompleted) {
+  auto client = Connect();
+  const std::vector<std::byte> whole =
+      SamplePiece({.layers = 3, .planes = 3, .max_segment_bytes = 40'000});
+  const PieceMeta meta = PieceMeta::Parse(whole).value();
+  const Key key = meta.header().key;
+  const auto cut = [&](uint32_t planes) {
+    return ByteSpan(whole).first(meta.bytes_to(planes - 1));
+  };
+  const auto publish = [&](ByteSpan container) {
+    auto result = client->PublishPiece(SharedBytes::CopyOf(container), 0, Soon()).Wait();
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? *result : PublishResult{};
+  };
+  const auto fetch = [&] {
+    auto fetched = client->FetchPiece(key, std::nullopt, kMaxPlanes - 1, Soon()).Wait();
+    EXPECT_TRUE(fetched.ok() && !fetched->miss.has_value());
+    return fetched->container;
+  };
+  EXPECT_EQ(publish(cut(2)).pieces_stored, 1u);
+  const std::vector<std::byte> fetched = fetch();
+  EXPECT_TRUE(std::ranges::equal(fetched, cut(2)));
+  EXPECT_EQ(publish(fetched).pieces_already_held, 1u);
+  EXPECT_EQ(publish(cut(1)).pieces_already_held, 1u);
+  // What was fetched goes to a store that has nothing; then only what is missing is sent.
+  ASSERT_EQ(client->Remove({key}, Soon()).Wait().value(), 1u);
+  EXPECT_EQ(publish(fetched).pieces_stored, 1u);
+  const PublishResult completed = publish(whole);
+  EXPECT_EQ(completed.pieces_stored, 1u);
+  EXPECT_EQ(completed.bytes_sent, whole.size() - fetched.size());
+  EXPECT_TRUE(std::ranges::equal(fetch(), whole));
+  const PublishResult again = publish(whole);
+  EXPECT_EQ(again.pieces_already_held, 1u);
+  EXPECT_EQ(again.bytes_sent, 0u);
+  const auto refused =
+      client->PublishPiece(SharedBytes::CopyOf(ByteSpan(whole).first(whole.size() - 1)), 0, Soon())
+          .Wait();
+  EXPECT_TRUE(absl::IsDataLoss(refused.status())) << refused.status();
 }
 
 TEST_F(ClientStoreTest, AFullStoreRefusesAPieceLargerThanItself) {

@@ -35,7 +35,7 @@ FACTS = ModelFacts(
     layers=SHAPE.layers,
     kv_heads=SHAPE.kv_heads,
     head_dim=SHAPE.head_dim,
-    rope=RopeFacts(4, 10_000.0, 1.0, "none", "interleaved"),
+    rope=RopeFacts(4, 10_000.0, "interleaved"),
     trained_context_tokens=8192,
 )
 
@@ -355,7 +355,7 @@ def test_whatever_changes_the_bits_is_in_the_namespace(monkeypatch: pytest.Monke
     assert (group.kind, list(group.layers), group.kv_heads) == ("full", [0, 1], 3)
     assert (group.key_dim, group.value_dim) == (4, 4)
     assert (group.layers_per_piece, group.heads_per_piece) == (2, 3)
-    rope = dataclasses.replace(FACTS.rope, scaling="linear", frequency_scale=0.5)
+    rope = dataclasses.replace(FACTS.rope, scaling="linear", scaling_parameters=(2.0,))
     others = [
         namespace_of(dataclasses.replace(FACTS, **{field: value}))
         for field, value in (
@@ -375,5 +375,7 @@ def test_whatever_changes_the_bits_is_in_the_namespace(monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(connector_module.platform, "machine", lambda: "other")
         others.append(namespace_of(FACTS))
+    rope = namespace_of(dataclasses.replace(FACTS, rope=rope)).groups[0].rope
+    assert (rope.scaling, rope.scaling_parameters) == ("linear", [2.0])
     fingerprints = {other.fingerprint for other in (namespace, *others)}
     assert len(fingerprints) == len(others) + 1

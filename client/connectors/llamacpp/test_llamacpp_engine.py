@@ -15,7 +15,7 @@ import pytest
 from reprise_llamacpp import Engine, KvShape, SequenceState, packaged_gguf
 from reprise_llamacpp.abi import ContextParams, check_fields, library
 from reprise_llamacpp.engine import Tokens
-from reprise_llamacpp.model import refuse_other_attention
+from reprise_llamacpp.model import refuse_other_attention, refuse_rope_factors, rope_scaling
 
 CHUNK = 256
 PROMPT_TOKENS = 9 * CHUNK + 1
@@ -239,7 +239,7 @@ def test_facts_of_the_model(engine: Engine, model_path: Path) -> None:
     assert facts.revision == hashlib.sha256(model_path.read_bytes()).hexdigest()
     assert "smollm2" in facts.name.lower()
     assert (facts.rope.dimensions, facts.rope.frequency_base) == (64, 100_000)
-    assert (facts.rope.frequency_scale, facts.rope.scaling) == (1, "none")
+    assert (facts.rope.scaling, facts.rope.scaling_parameters) == ("none", ())
 
 
 def test_rope_facts_predict_the_keys(engine: Engine, tokens: Tokens) -> None:
@@ -248,11 +248,11 @@ def test_rope_facts_predict_the_keys(engine: Engine, tokens: Tokens) -> None:
     engine.evaluate(np.repeat(tokens[:1], 200), 0)
     keys = engine.state().keys[0].astype(np.float64)
     rope = engine.facts.rope
-    assert rope.pairing == "interleaved"
+    assert (rope.pairing, rope.scaling) == ("interleaved", "none")
     pairs = keys[..., 0::2] + 1j * keys[..., 1::2]
     frequency = rope.frequency_base ** (-2 * np.arange(rope.dimensions // 2) / rope.dimensions)
     position = np.arange(200)[:, None, None]
-    moved = pairs[:1] * np.exp(1j * position * rope.frequency_scale * frequency)
+    moved = pairs[:1] * np.exp(1j * position * frequency)
     error = np.linalg.norm(moved - pairs) / np.linalg.norm(pairs)
     assert error < 1e-3
 
@@ -314,6 +314,36 @@ def test_models_whose_kv_is_not_carried_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             refuse_other_attention(**(plain | fact))
+
+
+def test_rope_scaling_is_told_in_the_numbers_of_the_file() -> None:
+    linear = {"rope.scaling.type": "linear", "rope.scaling.factor": "3.000000"}
+    yarn = {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": "4.000000",
+        "rope.scaling.original_context_length": "32768",
+    }
+    third = float(np.float32(1) / np.float32(3))
+    assert rope_scaling({}.get, 1.0) == ("none", ())
+    assert rope_scaling(linear.get, third) == ("linear", (3.0,))
+    assert rope_scaling({"rope.scale_linear": "3"}.get, third) == ("linear", (3.0,))
+    assert rope_scaling(yarn.get, 0.25) == ("yarn", (4.0, 32768.0, 32.0, 1.0, 0.0, 1.0))
+    for facts, scale, message in (
+        (linear, 0.5, "rope factor 3.0, llama.cpp scales frequencies by 0.5"),
+        (yarn | {"rope.scaling.type": "longrope"}, 0.25, "longrope rope scaling"),
+        (yarn | {"rope.scaling.yarn_log_multiplier": "0.1"}, 0.25, "with rope.scaling.yarn_log"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rope_scaling(facts.get, scale)
+
+
+def test_per_pair_rope_factors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    refuse_rope_factors(path)
+    path.write_bytes(b"GGUF" + bytes(100) + b"rope_freqs.weight" + bytes(9))
+    with pytest.raises(ValueError, match=r"pair by pair \(rope_freqs.weight\)"):
+        refuse_rope_factors(path)
 
 
 @pytest.mark.usefixtures("model_path")

@@ -53,16 +53,24 @@ void BindNamespace(nb::module_& module) {
   nb::class_<Rope>(module, "Rope", "How K was rotated, in enough detail to undo it.")
       .def(
           "__init__",
-          [](Rope* self, const std::string& kind, uint32_t rotated_dims, double theta,
-             const std::string& scaling) {
-            new (self) Rope{ReadRopeKind(kind), rotated_dims, theta, scaling};
+          [](Rope* self, const std::string& pairing, uint32_t rotated_dims, double theta,
+             const std::string& scaling, const std::vector<double>& scaling_parameters) {
+            new (self) Rope{ReadRopePairing(pairing), rotated_dims, theta, ReadRopeScaling(scaling),
+                            scaling_parameters};
           },
-          "kind"_a = "none", nb::kw_only(), "rotated_dims"_a = 0, "theta"_a = 0.0, "scaling"_a = "",
-          "kind is \"none\", \"interleaved\" or \"halves\".")
-      .def_prop_ro("kind", [](const Rope& self) { return RopeKindName(self.kind); })
+          "pairing"_a = "none", nb::kw_only(), "rotated_dims"_a = 0, "theta"_a = 0.0,
+          "scaling"_a = "none", "scaling_parameters"_a = std::vector<double>(),
+          "pairing is \"none\", \"interleaved\" or \"halves\". scaling is \"none\", \"linear\" "
+          "(factor), \"llama3\" (factor, low and high frequency factor, original context), "
+          "\"yarn\" "
+          "(factor, original context, beta fast, beta slow, attention factor or 0 for the paper's, "
+          "1 where the ramp's ends are rounded) or \"per_pair\" (attention factor, a divisor for "
+          "each pair); docs/keys.md has the formulas.")
+      .def_prop_ro("pairing", [](const Rope& self) { return RopePairingName(self.pairing); })
       .def_ro("rotated_dims", &Rope::rotated_dims)
       .def_ro("theta", &Rope::theta)
-      .def_ro("scaling", &Rope::scaling)
+      .def_prop_ro("scaling", [](const Rope& self) { return RopeScalingName(self.scaling); })
+      .def_ro("scaling_parameters", &Rope::scaling_parameters)
       .def(
           "__eq__", [](const Rope& self, const Rope& other) { return self == other; },
           nb::is_operator(), nb::sig("def __eq__(self, other: object, /) -> bool"));

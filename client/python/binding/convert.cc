@@ -47,10 +47,16 @@ constexpr Names<GroupKind, 5> kGroupKinds{"kind",
                                             {"latent", GroupKind::kLatent},
                                             {"state", GroupKind::kState},
                                             {"opaque", GroupKind::kOpaque}}}};
-constexpr Names<RopeKind, 3> kRopeKinds{"rope kind",
-                                        {{{"none", RopeKind::kNone},
-                                          {"interleaved", RopeKind::kInterleaved},
-                                          {"halves", RopeKind::kHalves}}}};
+constexpr Names<RopePairing, 3> kRopePairings{"pairing",
+                                              {{{"none", RopePairing::kNone},
+                                                {"interleaved", RopePairing::kInterleaved},
+                                                {"halves", RopePairing::kHalves}}}};
+constexpr Names<RopeScaling, 5> kRopeScalings{"scaling",
+                                              {{{"none", RopeScaling::kNone},
+                                                {"linear", RopeScaling::kLinear},
+                                                {"llama3", RopeScaling::kLlama3},
+                                                {"yarn", RopeScaling::kYarn},
+                                                {"per_pair", RopeScaling::kPerPair}}}};
 constexpr Names<Carrier, 3> kCarriers{
     "carrier", {{{"auto", Carrier::kAuto}, {"ucx", Carrier::kUcx}, {"grpc", Carrier::kGrpc}}}};
 
@@ -221,8 +227,10 @@ Dtype ReadDtype(const std::string& name) { return kDtypes.Read(name); }
 std::string DtypeName(Dtype dtype) { return kDtypes.Name(dtype); }
 GroupKind ReadGroupKind(const std::string& name) { return kGroupKinds.Read(name); }
 std::string GroupKindName(GroupKind kind) { return kGroupKinds.Name(kind); }
-RopeKind ReadRopeKind(const std::string& name) { return kRopeKinds.Read(name); }
-std::string RopeKindName(RopeKind kind) { return kRopeKinds.Name(kind); }
+RopePairing ReadRopePairing(const std::string& name) { return kRopePairings.Read(name); }
+std::string RopePairingName(RopePairing pairing) { return kRopePairings.Name(pairing); }
+RopeScaling ReadRopeScaling(const std::string& name) { return kRopeScalings.Read(name); }
+std::string RopeScalingName(RopeScaling scaling) { return kRopeScalings.Name(scaling); }
 Carrier ReadCarrier(const std::string& name) { return kCarriers.Read(name); }
 
 }  // namespace reprise::python

@@ -54,8 +54,10 @@ Dtype ReadDtype(const std::string& name);
 std::string DtypeName(Dtype dtype);
 GroupKind ReadGroupKind(const std::string& name);
 std::string GroupKindName(GroupKind kind);
-RopeKind ReadRopeKind(const std::string& name);
-std::string RopeKindName(RopeKind kind);
+RopePairing ReadRopePairing(const std::string& name);
+std::string RopePairingName(RopePairing pairing);
+RopeScaling ReadRopeScaling(const std::string& name);
+std::string RopeScalingName(RopeScaling scaling);
 Carrier ReadCarrier(const std::string& name);
 
 }  // namespace reprise::python

@@ -16,13 +16,16 @@ def attention_namespace(**changes: object) -> reprise.Namespace:
 
 
 def test_a_namespace_keeps_what_it_was_made_of() -> None:
-    rope = reprise.Rope("halves", rotated_dims=8, theta=10000.0, scaling="linear 2")
+    rope = reprise.Rope(
+        "halves", rotated_dims=8, theta=10000.0, scaling="linear", scaling_parameters=[2]
+    )
     group = reprise.LayerGroup(
         [3, 5], kv_heads=4, key_dim=8, value_dim=8, kind="window", window_tokens=32, rope=rope
     )
     namespace = attention_namespace(groups=[group], revision="r1", adapter="a")
     assert namespace.groups[0] == group
     assert namespace.groups[0].rope == rope
+    assert (rope.pairing, rope.scaling, rope.scaling_parameters) == ("halves", "linear", [2.0])
     assert namespace.groups[0].layers_per_piece == 2  # all of them, unless said otherwise
     assert namespace.groups[0].heads_per_piece == 4
     assert (namespace.model, namespace.revision, namespace.adapter) == ("sample", "r1", "a")
@@ -37,6 +40,34 @@ def test_a_namespace_that_makes_no_sense_is_refused() -> None:
         attention_namespace(kv_dtype="fp8")
     with pytest.raises(ValueError, match="sliding"):
         reprise.LayerGroup([0], kv_heads=1, key_dim=1, value_dim=1, kind="sliding")
+
+
+def test_each_layer_group_has_its_own_rope() -> None:
+    def gemma(sliding_theta: float, full: reprise.Rope) -> reprise.Namespace:
+        sliding = reprise.Rope("halves", rotated_dims=8, theta=sliding_theta)
+        heads = {"kv_heads": 1, "key_dim": 8, "value_dim": 8}
+        return attention_namespace(
+            groups=[
+                reprise.LayerGroup([0, 1], kind="window", window_tokens=512, rope=sliding, **heads),
+                reprise.LayerGroup([2], rope=full, **heads),
+            ]
+        )
+
+    full = reprise.Rope("halves", rotated_dims=8, theta=1e6)
+    scaled = reprise.Rope(
+        "halves", rotated_dims=8, theta=1e6, scaling="linear", scaling_parameters=[8]
+    )
+    namespace = gemma(1e4, full)
+    assert [group.rope.theta for group in namespace.groups] == [1e4, 1e6]
+    others = {gemma(1e6, full).fingerprint, gemma(1e4, scaled).fingerprint}
+    assert len({namespace.fingerprint, *others}) == 3
+    with pytest.raises(ValueError, match="spelled as kind none"):
+        gemma(
+            1e4,
+            reprise.Rope(
+                "halves", rotated_dims=8, theta=1e6, scaling="linear", scaling_parameters=[1]
+            ),
+        )
 
 
 def test_keys_depend_on_tokens_secret_and_extras() -> None:

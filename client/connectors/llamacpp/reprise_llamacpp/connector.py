@@ -135,12 +135,12 @@ def namespace_of(
 
 
 def _rope(facts: RopeFacts) -> reprise.Rope:
-    plain = facts.scaling == "none" and facts.frequency_scale == 1
     return reprise.Rope(
         facts.pairing,
         rotated_dims=facts.dimensions,
         theta=facts.frequency_base,
-        scaling="" if plain else f"{facts.scaling},frequency_scale={facts.frequency_scale!r}",
+        scaling=facts.scaling,
+        scaling_parameters=facts.scaling_parameters,
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.metadata
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +19,29 @@ from . import abi
 from .state import KvShape
 
 _METADATA_VALUE_BYTES = 256
+# More than metadata, vocabulary and tensor names of any model take.
+_GGUF_HEADER_BYTES = 64 << 20
+# GGUF keys that move YaRN from the paper's numbers, which `rope_scaling` assumes.
+_YARN_CHANGES = (
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_log_multiplier",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+)
 
 
 @dataclass(frozen=True)
 class RopeFacts:
-    """How K was rotated: pair i at position p by p * scale * base^(-2i / dimensions)."""
+    """How K was rotated, as a `reprise.Rope` says it."""
 
     dimensions: int
     frequency_base: float
-    frequency_scale: float
-    scaling: str
-    """GGUF's name of the scaling rule; "none" if the file names none."""
     pairing: str
     """"interleaved" rotates channels (2i, 2i + 1) together, "halves" (i, i + dims / 2)."""
+    scaling: str = "none"
+    scaling_parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,10 @@ def read_facts(model: int, path: Path) -> ModelFacts:
     )
     metadata = _Metadata(model)
     head_dim = metadata.head_dim()
-    scaling = metadata.of_architecture("rope.scaling.type")
+    refuse_rope_factors(path)
+    scaling, scaling_parameters = rope_scaling(
+        metadata.of_architecture, lib.llama_model_rope_freq_scale_train(model)
+    )
     return ModelFacts(
         name=metadata.value("general.name") or path.stem,
         architecture=metadata.architecture,
@@ -101,9 +116,9 @@ def read_facts(model: int, path: Path) -> ModelFacts:
         rope=RopeFacts(
             dimensions=int(metadata.of_architecture("rope.dimension_count") or head_dim),
             frequency_base=float(metadata.of_architecture("rope.freq_base") or 10_000),
-            frequency_scale=lib.llama_model_rope_freq_scale_train(model),
-            scaling=scaling or "none",
             pairing=abi.ROPE_PAIRINGS[lib.llama_model_rope_type(model)],
+            scaling=scaling,
+            scaling_parameters=scaling_parameters,
         ),
         trained_context_tokens=lib.llama_model_n_ctx_train(model),
     )
@@ -125,6 +140,49 @@ def refuse_other_attention(
         raise ValueError(
             f"the model's positions are of llama.cpp rope type {rope_type}, carried are 0 and 2"
         )
+
+
+def rope_scaling(
+    fact: Callable[[str], str | None], frequency_scale: float
+) -> tuple[str, tuple[float, ...]]:
+    """The scaling rule and its parameters, in the names and order of `reprise.Rope`.
+
+    `fact` gives a GGUF value of the model's architecture. Numbers are the file's, not what
+    llama.cpp computes from them: another engine reads the same ones in the model's configuration.
+    Raises ValueError for a rule that is not carried, and where llama.cpp scales otherwise than the
+    file says.
+    """
+    kind = fact("rope.scaling.type") or "linear"
+    factor = float(fact("rope.scaling.factor") or fact("rope.scale_linear") or 0) or 1.0
+    if not math.isclose(frequency_scale * factor, 1.0, rel_tol=1e-6):
+        raise ValueError(
+            f"the file says rope factor {factor}, llama.cpp scales frequencies by {frequency_scale}"
+        )
+    if kind == "none" or factor == 1:
+        return "none", ()
+    if kind == "linear":
+        return "linear", (factor,)
+    original = fact("rope.scaling.original_context_length")
+    changed = [name for name in _YARN_CHANGES if fact(name) is not None]
+    if kind != "yarn" or original is None or changed:
+        what = f"{kind} rope scaling" + (f" with {', '.join(changed)}" if changed else "")
+        raise ValueError(f"the model has {what}; not carried yet")
+    return "yarn", (factor, float(original), 32.0, 1.0, 0.0, 1.0)
+
+
+def refuse_rope_factors(path: Path) -> None:
+    """Raises ValueError if the file holds divisors of each pair's frequency (Llama 3.1, Phi-3).
+
+    llama.cpp applies them unasked and tells nobody; only the names in the file's header show.
+    """
+    with path.open("rb") as file:
+        header = file.read(_GGUF_HEADER_BYTES)
+    for name in (b"rope_freqs.weight", b"rope_factors_long.weight", b"rope_factors_short.weight"):
+        if name in header:
+            raise ValueError(
+                f"the model divides rope frequencies pair by pair ({name.decode()}); "
+                "not carried yet"
+            )
 
 
 class _Metadata:
