@@ -3,43 +3,11 @@
 #include <future>
 #include <memory>
 
-#include <gtest/gtest.h>
-
-#include "client/connector.h"
-#include "client/fake_store.h"
-#include "client/sample_tensors.h"
+#include "client/client_fixture.h"
 #include "proto/reprise.pb.h"
 
 namespace reprise::client {
 namespace {
-
-Deadline Soon() { return Deadline::After(std::chrono::seconds(20)); }
-
-class ClientTest : public ::testing::Test {
- protected:
-  ClientTest() : server_(transport::LoopbackServer::Create(store_)) { Reconnect(); }
-
-  void Reconnect(ClientOptions options = {}) {
-    auto connector = std::make_unique<LoopbackConnector>([this] { return server_.get(); });
-    auto client = CreateClient(std::move(connector), options);
-    ASSERT_TRUE(client.ok()) << client.status();
-    client_ = *std::move(client);
-  }
-
-  // Publishes `chunks` chunks filled with `seed`.
-  PublishResult Publish(const PrefixKeys& keys, uint32_t chunks, uint32_t seed,
-                        Layout layout = Layout::kContiguous) {
-    SampleTensors tensors(keys.name_space(), 0, chunks, layout);
-    tensors.Fill(seed);
-    auto published = client_->Publish(keys, chunks, tensors.views(), {}, Soon()).Wait();
-    EXPECT_TRUE(published.ok()) << published.status();
-    return published.value_or(PublishResult{});
-  }
-
-  FakeStore store_;
-  std::unique_ptr<transport::LoopbackServer> server_;
-  std::unique_ptr<Client> client_;
-};
 
 class RoundTripTest : public ClientTest,
                       public ::testing::WithParamInterface<std::pair<Layout, Layout>> {};
@@ -69,6 +37,21 @@ TEST_P(RoundTripTest, LoadGivesWhatPublishTook) {
     }
     EXPECT_TRUE(loaded.GuardsIntact());
   }
+}
+
+// A state is one row a chunk, in bytes whatever the namespace's dtype, and only the last is loaded.
+TEST_P(RoundTripTest, StateAndOpaqueGroupsTravelBesideAttention) {
+  const Namespace name_space = StateNamespace();
+  const PrefixKeys keys = SampleKeys(name_space, 3);
+  EXPECT_EQ(Publish(keys, 3, 42, GetParam().first).pieces_stored, 3 * keys.pieces_per_chunk());
+  SampleTensors loaded(name_space, 0, 3, GetParam().second);
+  auto result = client_->Load(keys, 0, 3, loaded.views(), {}, Soon()).Wait();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->chunks, 3u);
+  EXPECT_TRUE(loaded.Holds(42, 0, 0, 3));
+  EXPECT_TRUE(loaded.Holds(42, 1, 2, 3));
+  EXPECT_TRUE(loaded.Holds(42, 2, 0, 3));
+  EXPECT_TRUE(loaded.GuardsIntact());
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, RoundTripTest,
