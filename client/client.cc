@@ -9,24 +9,16 @@
 
 namespace reprise {
 
-std::string_view MissReasonName(MissReason reason) {
-  switch (reason) {
-    case MissReason::kAbsent:
-      return "absent";
-    case MissReason::kOtherContent:
-      return "other_content";
-    case MissReason::kCorrupt:
-      return "corrupt";
-    case MissReason::kOtherNamespace:
-      return "other_namespace";
-    case MissReason::kTruncated:
-      return "truncated";
-    case MissReason::kUnknownFormat:
-      return "unknown_format";
-    case MissReason::kPeerLost:
-      return "peer_lost";
-    case MissReason::kDeadline:
-      return "deadline";
+std::string_view TierName(Tier tier) {
+  switch (tier) {
+    case Tier::kGpu:
+      return "gpu";
+    case Tier::kHost:
+      return "host";
+    case Tier::kNvme:
+      return "nvme";
+    case Tier::kUnknown:
+      break;
   }
   return "unknown";
 }

@@ -40,13 +40,13 @@ class ClientTest : public ::testing::Test {
 
   // The store answers every request of `method` with `status`.
   void Refuse(int method, absl::Status status) {
-    store_.set_intercept([method, status = std::move(status)](
-                             const transport::Request& request,
-                             std::unique_ptr<transport::Responder>& responder) {
-      if (request.method != method) return false;
-      responder->Complete(status);
-      return true;
-    });
+    store_.set_intercept(
+        [method, status = std::move(status)](const transport::Request& request,
+                                             std::unique_ptr<transport::Responder>& responder) {
+          if (request.method != method) return false;
+          responder->Complete(status);
+          return true;
+        });
   }
 
   uint64_t Misses(MissReason reason) const {

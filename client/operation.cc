@@ -116,8 +116,10 @@ void Operation::Begin() {
         }
         if (cancelled) {
           self->OnRefused(absl::CancelledError("cancelled before anything was sent"));
-        } else if (!channel.ok()) {
+        } else if (absl::IsCancelled(channel.status())) {
           self->OnRefused(channel.status());
+        } else if (!channel.ok()) {
+          self->OnUnreachable(channel.status());
         } else {
           self->OnChannel();
         }
@@ -162,11 +164,6 @@ void Operation::CancelCalls() {
     }
   }
   for (const auto& call : calls) call->Cancel();
-}
-
-bool Operation::cancelled() const {
-  MutexLock lock(mutex_);
-  return cancelled_;
 }
 
 void Operation::ReleaseChannel() {

@@ -2,10 +2,9 @@
 // are.
 //
 //   auto client = reprise::Client::Connect({.address = "127.0.0.1:7070"});
-//   auto keys   = reprise::PrefixKeys::Create(name_space, tenant_secret, tokens);
-//   auto hit    = (*client)->Lookup(*keys, {}, deadline).Wait();          // how many leading
-//   chunks are there auto loaded = (*client)->Load(*keys, 0, hit->chunks, views, {},
-//   deadline).Wait();
+//   auto keys = reprise::PrefixKeys::Create(name_space, tenant_secret, tokens);
+//   auto hit = (*client)->Lookup(*keys, {}, deadline).Wait();  // how many leading chunks are there
+//   auto loaded = (*client)->Load(*keys, 0, hit->chunks, views, {}, deadline).Wait();
 //
 // Every operation is asynchronous, batched, cancellable and bounded by a deadline; it returns an
 // Async<T> at once. Key, content id, namespace and every checksum are verified before a byte
@@ -15,10 +14,11 @@
 // A Client is thread-safe. It reconnects by itself, with back-off, when its store comes back.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,6 +30,7 @@
 #include "chunk/keys.h"
 #include "chunk/namespace.h"
 #include "client/async.h"
+#include "client/results.h"
 #include "codec/codec.h"
 #include "common/bytes.h"
 #include "common/clock.h"
@@ -63,46 +64,11 @@ struct GroupViews {
   TensorView value;  // absent for groups with value_dim 0
 };
 
-enum class MissReason : uint8_t {
-  kAbsent,          // the store does not hold the key
-  kOtherContent,    // it holds other bytes than Lookup reported
-  kCorrupt,         // checksum, content id or key does not match
-  kOtherNamespace,  // a piece of another namespace under this key
-  kTruncated,       // fewer bytes or planes than promised
-  kUnknownFormat,   // a codec or version that this build cannot read
-  kPeerLost,        // the store went away
-  kDeadline,        // the deadline passed first
-};
-std::string_view MissReasonName(MissReason reason);
-
-struct Miss {
-  uint32_t chunk = 0;
-  uint32_t slot = 0;
-  MissReason reason = MissReason::kAbsent;
-  std::string detail;
-};
-
 struct LookupOptions {
-  // Ask the store to keep what it reports for this long; it bounds it, and says in `held` what it
-  // granted.
+  // Ask the store to keep what it reports, up to hold_level, for this long; it bounds it, and says
+  // in `held` what it granted.
   std::chrono::milliseconds hold{0};
-};
-
-// One piece as the store holds it; without levels when it holds none.
-struct PieceState {
-  ContentId content_id;
-  std::vector<uint64_t> level_bytes;    // header, directory and planes 0..k
-  std::vector<Distortion> distortions;  // worst layer, per level
-  uint32_t planes_held = 0;
-};
-
-struct LookupResult {
-  uint32_t chunks = 0;  // leading chunks of which every needed piece is held
-  std::vector<PieceState>
-      pieces;  // of those chunks, chunk-major, in the order of PrefixKeys::slots()
-  std::chrono::microseconds store_queue_delay{0};
-  std::chrono::milliseconds held{0};
-  std::optional<Miss> miss;  // why not one chunk more; nullopt when every chunk is there
+  uint32_t hold_level = kMaxPlanes - 1;
 };
 
 struct PublishOptions {
@@ -110,58 +76,30 @@ struct PublishOptions {
   double recompute_seconds_per_chunk = 0;
 };
 
-struct PublishResult {
-  uint32_t pieces_stored = 0;
-  uint32_t pieces_already_held = 0;
-  uint64_t bytes_sent = 0;
+// A step of a plan: one chunk, or some of its layers.
+struct Selection {
+  uint32_t chunk = 0;
+  uint32_t level = kMaxPlanes - 1;  // highest level to load; the store sends what it holds of it
+  // The model's layer indices, half open, in whichever groups they are.
+  uint32_t layer_begin = 0;
+  uint32_t layer_end = std::numeric_limits<uint32_t>::max();
 };
+
+// Told what became of each selection, by its index, in their order and before the load is done. On
+// a thread of the client's, which it must not block for long. What is complete may be used at once:
+// the load does not touch it again, unless a later selection names the same layers.
+using LoadObserver = std::function<void(size_t selection, const SelectionResult& result)>;
 
 struct LoadOptions {
-  // Highest level to load; the store sends what it holds of it.
+  // Of a load without a plan: each chunk in turn, at this level, and nothing after the first miss.
   uint32_t level = kMaxPlanes - 1;
+  // What to load, in this order; a miss ends its own selection only. Chunks that are not named are
+  // left as they are. Window and state groups come for what stands at the end of each run of
+  // consecutive chunks. Read before Load returns.
+  std::span<const Selection> plan{};
   // What Lookup of the same keys reported: other content is then a miss. Read before Load returns.
   const LookupResult* expected = nullptr;
-};
-
-struct LoadResult {
-  uint32_t chunks =
-      0;  // leading chunks (from the first asked) that are complete in the caller's tensors
-  uint64_t bytes_received = 0;
-  bool lossless = true;      // every loaded piece has distortion 0 at its level
-  std::vector<Miss> misses;  // why the rest is missing (a load ends at its first miss); empty when
-                             // everything came
-};
-
-struct ObjectInfo {
-  Key key;
-  Digest namespace_fingerprint;
-  uint64_t position = 0;
-  PieceState state;
-};
-
-struct ObjectPage {
-  std::vector<ObjectInfo> objects;
-  bool more = false;
-};
-
-struct ObjectStat {
-  std::optional<ObjectInfo> info;  // nullopt: absent
-  std::vector<std::byte> meta;     // header and directory
-  bool dropped_as_corrupt = false;
-};
-
-struct ObjectBytes {
-  std::optional<Miss> miss;          // set: nothing below is
-  std::vector<std::byte> container;  // verified; shortened to `level` when the store holds less
-  uint32_t level = 0;
-};
-
-// Counted since Connect.
-struct ClientCounters {
-  uint64_t bytes_received = 0;
-  uint64_t bytes_sent = 0;
-  uint64_t pieces_loaded = 0;
-  std::array<uint64_t, 8> misses{};  // indexed by MissReason
+  LoadObserver observer{};
 };
 
 class Client {
@@ -176,7 +114,9 @@ class Client {
 
   // ---- prefixes of tokens ----
 
-  // How many leading chunks of `keys` can be loaded. A store that cannot be reached gives 0 chunks.
+  // How many leading chunks of `keys` can be loaded. A store that cannot be reached, or is too busy
+  // to answer, gives fewer chunks, down to 0, and a miss that says why. CANCELLED after Cancel;
+  // RESOURCE_EXHAUSTED when this client has too many operations under way.
   virtual Async<LookupResult> Lookup(const PrefixKeys& keys, LookupOptions options,
                                      Deadline deadline) = 0;
 
@@ -188,10 +128,12 @@ class Client {
                                        std::span<const GroupViews> views, PublishOptions options,
                                        Deadline deadline) = 0;
 
-  // Loads chunks [first, first + count) into `views`, whose token axis covers exactly them. The
-  // views' memory must stay valid until the operation is done (Wait returned, or the callback ran).
-  // Bytes of chunks beyond LoadResult::chunks are unspecified. INVALID_ARGUMENT when shapes do not
-  // match the namespace; everything else that goes wrong is a miss in the result.
+  // Loads chunks [first, first + count), or what options.plan names of them, into `views`, whose
+  // token axis covers exactly those chunks (see ShapeOf). The views' memory must stay valid until
+  // the operation is done (Wait returned, or the callback ran). Bytes of selections that are not
+  // complete are unspecified. INVALID_ARGUMENT when shapes do not match the namespace or the plan
+  // leaves chunks or layers, CANCELLED after Cancel, RESOURCE_EXHAUSTED when this client has too
+  // many operations under way; everything else that goes wrong is a miss in the result.
   virtual Async<LoadResult> Load(const PrefixKeys& keys, uint32_t first, uint32_t count,
                                  std::vector<GroupViews> views, LoadOptions options,
                                  Deadline deadline) = 0;

@@ -5,6 +5,8 @@
 #include <functional>
 #include <numeric>
 
+#include "codec/codec.h"
+
 namespace reprise::client {
 namespace {
 
@@ -174,14 +176,14 @@ void SampleTensors::Fill(uint32_t seed) {
 bool SampleTensors::Holds(uint32_t seed, size_t group, uint32_t begin, uint32_t end) const {
   bool equal = true;
   for (const size_t t : {2 * group, 2 * group + 1}) {
-    tensors_[t]->ForEach([&](const std::byte* element, uint32_t layer, uint32_t token,
-                             uint32_t head, uint32_t dim) {
-      const uint32_t chunk_rows = tensors_[t]->chunk_rows;
-      const uint32_t position = first_ * chunk_rows + token;
-      if (position < begin * chunk_rows || position >= end * chunk_rows) return;
-      const uint16_t value = ValueAt(seed, t, layer, position, head, dim);
-      if (std::memcmp(element, &value, tensors_[t]->element_bytes) != 0) equal = false;
-    });
+    tensors_[t]->ForEach(
+        [&](const std::byte* element, uint32_t layer, uint32_t token, uint32_t head, uint32_t dim) {
+          const uint32_t chunk_rows = tensors_[t]->chunk_rows;
+          const uint32_t position = first_ * chunk_rows + token;
+          if (position < begin * chunk_rows || position >= end * chunk_rows) return;
+          const uint16_t value = ValueAt(seed, t, layer, position, head, dim);
+          if (std::memcmp(element, &value, tensors_[t]->element_bytes) != 0) equal = false;
+        });
   }
   return equal;
 }

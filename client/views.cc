@@ -14,15 +14,16 @@ absl::Status CheckTensor(const char* name, size_t group, const TensorView& view,
     return absl::InvalidArgumentError(absl::StrCat("group ", group, " has no ", name, " tensor"));
   }
   if (view.dtype != dtype) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "group ", group, "'s ", name, " tensor has dtype ", static_cast<int>(view.dtype),
-        ", the group needs ", static_cast<int>(dtype)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("group ", group, "'s ", name, " tensor has dtype ",
+                     static_cast<int>(view.dtype), ", the group needs ", static_cast<int>(dtype)));
   }
   for (size_t axis = 0; axis < shape.size(); ++axis) {
     if (view.shape[axis] == shape[axis]) continue;
     return absl::InvalidArgumentError(absl::StrCat(
         "group ", group, "'s ", name, " tensor has shape [", absl::StrJoin(view.shape, ", "),
-        "] (layers, tokens or chunks, KV heads, dims), needed is [", absl::StrJoin(shape, ", "), "]"));
+        "] (layers, tokens or chunks, KV heads, dims), needed is [", absl::StrJoin(shape, ", "),
+        "]"));
   }
   return absl::OkStatus();
 }

@@ -140,9 +140,8 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
   header.token_begin = identity.token_begin;
   header.token_count = key.shape[1];
   if (header.token_count > shape.chunk_rows) {
-    return absl::InvalidArgumentError(absl::StrCat("K has ", header.token_count,
-                                                   " tokens, but a chunk of the group has ",
-                                                   shape.chunk_rows));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "K has ", header.token_count, " tokens, but a chunk of the group has ", shape.chunk_rows));
   }
   REPRISE_RETURN_IF_ERROR(CheckViews(header, key, value));
   // Raw is lossless: one level with distortion 0 everywhere.

@@ -89,10 +89,10 @@ bool Matches(const nb::dlpack::dtype& dtype, Dtype wanted) {
 template <typename Array>
 TensorView ViewOf(const Array& array, Dtype dtype, const std::string& name) {
   if (!Matches(array.dtype(), dtype)) {
-    throw nb::value_error((name + " has another dtype than the namespace gives its group, which is " +
-                           DtypeName(dtype) +
-                           (DtypeBytes(dtype) == 2 ? " (its bits may be given as uint16)" : ""))
-                              .c_str());
+    throw nb::value_error(
+        (name + " has another dtype than the namespace gives its group, which is " +
+         DtypeName(dtype) + (DtypeBytes(dtype) == 2 ? " (its bits may be given as uint16)" : ""))
+            .c_str());
   }
   if (array.ndim() != 4) {
     throw nb::value_error((name + " has " + std::to_string(array.ndim()) +
