@@ -110,67 +110,6 @@ TEST_F(ClientTest, SegmentsMayComeInPartsOfAnySize) {
   }
 }
 
-TEST_F(ClientTest, PublishSendsOnlyWhatIsNotHeld) {
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
-  EXPECT_EQ(Publish(keys, 2, 1).pieces_stored, 2 * keys.pieces_per_chunk());
-  const PublishResult again = Publish(keys, 3, 1);
-  EXPECT_EQ(again.pieces_already_held, 2 * keys.pieces_per_chunk());
-  EXPECT_EQ(again.pieces_stored, keys.pieces_per_chunk());
-}
-
-TEST_F(ClientTest, PublishTellsParentPositionAndCost) {
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
-  Mutex mutex;
-  std::map<std::string, v1::PublishRequest> steps;
-  store_.set_intercept(
-      [&](const transport::Request& request, std::unique_ptr<transport::Responder>&) {
-        if (request.method != v1::PUBLISH) return false;
-        v1::PublishRequest step;
-        EXPECT_TRUE(step.ParseFromString(request.message));
-        MutexLock lock(mutex);
-        steps[step.key()] = step;
-        return false;
-      });
-  SampleTensors tensors(keys.name_space(), 1, 2, Layout::kContiguous);
-  ASSERT_TRUE(client_
-                  ->Publish(keys, 2, tensors.views(),
-                            {.first_chunk = 1, .recompute_seconds_per_chunk = 2.0}, Soon())
-                  .Wait()
-                  .ok());
-  MutexLock lock(mutex);
-  const v1::PublishRequest& step = steps.at(std::string(keys.key(2, 3).digest.AsString()));
-  EXPECT_EQ(step.parent(), keys.key(1, 3).digest.AsString());
-  EXPECT_EQ(step.position(), 2u);
-  EXPECT_DOUBLE_EQ(step.recompute_seconds(), 2.0 / static_cast<double>(keys.pieces_per_chunk()));
-}
-
-TEST_F(ClientTest, PublishBeyondSendBytesIsRefused) {
-  Reconnect({.send_bytes = 10'000});
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
-  SampleTensors tensors(keys.name_space(), 0, 3, Layout::kContiguous);
-  EXPECT_TRUE(absl::IsResourceExhausted(
-      client_->Publish(keys, 3, tensors.views(), {}, Soon()).Wait().status()));
-  // What was refused no longer counts.
-  Reconnect({.send_bytes = 100'000});
-  for (int i = 0; i < 20; ++i) {
-    const PrefixKeys others = SampleKeys(AttentionNamespace(), 3, 100 + static_cast<uint32_t>(i));
-    EXPECT_TRUE(client_->Publish(others, 3, tensors.views(), {}, Soon()).Wait().ok());
-  }
-}
-
-TEST_F(ClientTest, AnErrorOfTheStoreEndsThePublish) {
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 8);
-  store_.set_intercept(
-      [](const transport::Request& request, std::unique_ptr<transport::Responder>& responder) {
-        if (request.method != v1::PUBLISH) return false;
-        responder->Complete(absl::ResourceExhaustedError("full"));
-        return true;
-      });
-  SampleTensors tensors(keys.name_space(), 0, 8, Layout::kContiguous);
-  const auto status = client_->Publish(keys, 8, tensors.views(), {}, Soon()).Wait().status();
-  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
-}
-
 TEST_F(ClientTest, WrongShapesAreRefusedBeforeAnythingIsSent) {
   const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
   SampleTensors two(keys.name_space(), 0, 2, Layout::kContiguous);

@@ -142,6 +142,7 @@ void Operation::Cancel() {
     // Under the lock, so that Leave cannot come between: the core is there as long as left_ is
     // false.
     if (ticket_ != 0) withdrawn = core_.session.Withdraw(ticket_);
+    OnCancel();
   }
   if (withdrawn) std::move(withdrawn)(absl::CancelledError("cancelled by the caller"));
   CancelCalls();

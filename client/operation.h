@@ -68,18 +68,22 @@ struct Core {
        const Clock& clock)
       : options(client_options),
         session(std::move(connector), client_options.connect_timeout, clock),
-        verifier("reprise-verify", client_options.verify_threads) {}
+        verifier("reprise-verify", client_options.verify_threads),
+        encoder("reprise-encode", client_options.encode_threads) {}
 
   const ClientOptions options;
   Counters counters;
-  // Bytes of encoded pieces that wait to be sent; outlives the core for the sake of late
-  // references.
+  // Bytes of pieces that are encoded, or about to be, and not sent; outlives the core for the sake
+  // of late references.
   const std::shared_ptr<std::atomic<uint64_t>> unsent_bytes =
       std::make_shared<std::atomic<uint64_t>>(0);
   OperationSet operations;
   Session session;
   // Checks and decodes what fetches bring.
   TurnQueue verifier;
+  // Encodes what publishes send: one piece a turn, the earliest deadline first, so that one whose
+  // time is over waits for the piece in hand at most.
+  TurnQueue encoder;
 };
 
 class Operation : public std::enable_shared_from_this<Operation> {
@@ -108,6 +112,10 @@ class Operation : public std::enable_shared_from_this<Operation> {
 
   Core& core() const { return core_; }
   const Deadline& deadline() const { return deadline_; }
+
+  // Any thread; under this operation's lock, so that the core is there. Not for calls: they are
+  // cancelled anyway.
+  virtual void OnCancel() {}
 
   // Starts a call of one part; `reply` runs once, on any thread, perhaps before this returns.
   void CallUnary(int method, std::string message, SharedBytes bulk, Reply reply)

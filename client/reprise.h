@@ -52,8 +52,12 @@ struct ClientOptions {
   std::chrono::milliseconds connect_timeout{5'000};
   // Registered memory for parts on their way in; a multiple of kMaxPartBytes, at least 2 of them.
   size_t receive_bytes = 64 * kMiB;
-  // Encoded pieces of all publishes that wait to be sent; more is refused with RESOURCE_EXHAUSTED.
+  // What all publishes together have encoded and not sent yet, about. A publish encodes as it
+  // sends, so it needs room for a few pieces; RESOURCE_EXHAUSTED when there is not even that for
+  // one.
   size_t send_bytes = 2 * kGiB;
+  // Threads that encode what publishes send, one piece at a time each.
+  size_t encode_threads = 1;
   // Threads that verify and decode what loads bring.
   size_t verify_threads = 1;
 };
@@ -120,12 +124,14 @@ class Client {
   virtual Async<LookupResult> Lookup(const PrefixKeys& keys, LookupOptions options,
                                      Deadline deadline) = 0;
 
-  // Encodes and stores `chunk_count` whole chunks from options.first_chunk on. views[g] holds group
-  // g's tensors for exactly those chunks' tokens. The views are read before the call returns;
-  // pieces that the store holds already are not sent. INVALID_ARGUMENT when shapes do not match the
-  // namespace; RESOURCE_EXHAUSTED when the store has no room.
+  // Stores `chunk_count` whole chunks from options.first_chunk on. views[g] holds group g's tensors
+  // for exactly those chunks (see ShapeOf). Returns at once: the store is asked first, and what it
+  // does not hold is encoded on the client's own threads while it is sent. So the views' memory
+  // belongs to the client until the operation is done (Wait returned, or the callback ran): keep it
+  // valid and unchanged until then, also after Cancel. INVALID_ARGUMENT when shapes do not match
+  // the namespace; RESOURCE_EXHAUSTED when the store or options.send_bytes has no room.
   virtual Async<PublishResult> Publish(const PrefixKeys& keys, uint32_t chunk_count,
-                                       std::span<const GroupViews> views, PublishOptions options,
+                                       std::vector<GroupViews> views, PublishOptions options,
                                        Deadline deadline) = 0;
 
   // Loads chunks [first, first + count), or what options.plan names of them, into `views`, whose

@@ -103,13 +103,14 @@ Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, 
 Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys,
                                     uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
                                     double recompute_seconds_per_chunk, double timeout) {
-  const Tensors tensors = ReadTensors(keys.name_space(), views, false);
+  Tensors tensors = ReadTensors(keys.name_space(), views, false);
   const PublishOptions options{.first_chunk = first_chunk,
                                .recompute_seconds_per_chunk = recompute_seconds_per_chunk};
   const Deadline deadline = ReadTimeout(timeout);
-  return Pending(Run(self, [&](Client& client) {
+  auto publish = Run(self, [&](Client& client) {
     return client.Publish(keys, chunk_count, tensors.views, options, deadline);
-  }));
+  });
+  return Pending(std::move(publish), std::move(tensors));
 }
 
 Pending<LoadResult> LoadAsync(const PyClient& self, const PrefixKeys& keys, uint32_t first,
@@ -363,14 +364,16 @@ void BindClient(nb::module_& module) {
   lookup("lookup", Blocking(&LookupAsync));
   lookup("lookup_async", &LookupAsync);
   const auto publish = [&](const char* name, auto method) {
-    client.def(name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(),
-               "first_chunk"_a = 0, "recompute_seconds_per_chunk"_a = 0.0, "timeout"_a = 60.0,
-               "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
-               "(key, value) pair of "
-               "arrays, or one array for a latent, for each layer group; for a single group the "
-               "pair itself will do. "
-               "Shapes are [layers, tokens, KV heads, dims]. The arrays are read before the call "
-               "returns.");
+    client.def(
+        name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(), "first_chunk"_a = 0,
+        "recompute_seconds_per_chunk"_a = 0.0, "timeout"_a = 60.0,
+        "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
+        "(key, value) pair of "
+        "arrays, or one array for a latent, for each layer group; for a single group the "
+        "pair itself will do. "
+        "Shapes are [layers, tokens, KV heads, dims]; a state has one row a chunk instead of "
+        "tokens. The arrays are read while the publish is under way: leave them as they are "
+        "until it is done.");
   };
   publish("publish", Blocking(&PublishAsync));
   publish("publish_async", &PublishAsync);
