@@ -1,5 +1,6 @@
 // That an operation ends when it is told to, however slowly the pieces of others decode.
 
+#include <atomic>
 #include <thread>
 
 #include "client/client_fixture.h"
@@ -9,19 +10,32 @@
 namespace reprise::client {
 namespace {
 
-constexpr std::chrono::milliseconds kDecodeTime{20};
+// One segment of the slow codec.
+constexpr std::chrono::milliseconds kDecodeTime{5};
+constexpr uint32_t kOthers = 30;
+// Segments that may be decoded, by all, before an operation that is to end has ended: far fewer
+// than a round of all operations.
+constexpr int kSlack = kOthers / 3;
 
-// Takes kDecodeTime for each segment. Its outcome: whether every piece came.
+// Works for kDecodeTime on each segment. Its outcome: whether every piece came.
 class SlowFetch final : public OperationOf<bool, FetchOperation> {
  public:
-  using OperationOf::OperationOf;
+  SlowFetch(Core& fetch_core, Deadline deadline, std::vector<ExpectedPiece> pieces,
+            std::atomic<int>& decoded)
+      : OperationOf(fetch_core, deadline, std::move(pieces)), decoded_(decoded) {}
+
+  int decoded_here() const { return decoded_here_; }
 
  private:
   absl::Status TakeMeta(uint32_t, const PieceMeta&, ByteSpan, uint32_t) override {
     return absl::OkStatus();
   }
   absl::Status TakeSegment(uint32_t, const PieceMeta&, uint32_t, ByteSpan) override {
-    std::this_thread::sleep_for(kDecodeTime);
+    const TimePoint end = Clock::Steady().Now() + kDecodeTime;
+    while (Clock::Steady().Now() < end) {
+    }
+    ++decoded_;
+    ++decoded_here_;
     return absl::OkStatus();
   }
   absl::Status TakeEnd(uint32_t, const PieceMeta&, uint32_t) override { return absl::OkStatus(); }
@@ -31,59 +45,63 @@ class SlowFetch final : public OperationOf<bool, FetchOperation> {
     Finish(!missed_);
   }
 
+  std::atomic<int>& decoded_;
+  std::atomic<int> decoded_here_{0};
   bool missed_ = false;
 };
 
-// 8 fetches of 64 segments each, 20 ms a segment, on one thread: 10 s of work.
+// kOthers fetches of 256 segments each on one thread: far more work than a test has time.
 class SlowCodecTest : public ClientTest {
  protected:
   SlowCodecTest()
-      : keys_(SampleKeys(AttentionNamespace(), 4)),
+      : keys_(SampleKeys(AttentionNamespace(), 16)),
         core_(std::make_unique<Core>(
             std::make_unique<LoopbackConnector>([this] { return server_.get(); }), ClientOptions{},
             Clock::Steady())) {
-    Publish(keys_, 4, 1);
-    for (uint32_t i = 0; i < 7; ++i) others_.push_back(Fetch(Soon()));
+    Publish(keys_, 16, 1);
+    for (uint32_t i = 0; i < kOthers; ++i) others_.push_back(SlowFetch::Run(Make(Soon())));
   }
-  ~SlowCodecTest() override {
-    for (auto& other : others_) other.Cancel();
-    core_->operations.CancelAllAndWait();
-  }
+  ~SlowCodecTest() override { core_->operations.CancelAllAndWait(); }
 
-  Async<bool> Fetch(Deadline deadline) {
+  std::shared_ptr<SlowFetch> Make(Deadline deadline) {
     std::vector<ExpectedPiece> pieces;
-    for (uint32_t chunk = 0; chunk < 4; ++chunk) {
+    for (uint32_t chunk = 0; chunk < 16; ++chunk) {
       for (uint32_t slot = 0; slot < 4; ++slot) {
         pieces.emplace_back();
         pieces.back().key = keys_.key(chunk, slot);
       }
     }
-    return SlowFetch::Run(std::make_shared<SlowFetch>(*core_, deadline, std::move(pieces)));
+    return std::make_shared<SlowFetch>(*core_, deadline, std::move(pieces), decoded_);
   }
 
   const PrefixKeys keys_;
+  std::atomic<int> decoded_{0};
   std::unique_ptr<Core> core_;
   std::vector<Async<bool>> others_;
 };
 
-// One segment of another operation, and one of its own, may be in hand.
-constexpr auto kSlack = 10 * kDecodeTime;
-
 TEST_F(SlowCodecTest, CancelDoesNotWaitForOtherOperationsPieces) {
-  auto fetch = Fetch(Soon());
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  const TimePoint cancelled = Clock::Steady().Now();
-  fetch.Cancel();
-  EXPECT_TRUE(absl::IsCancelled(fetch.Wait().status()));
-  EXPECT_LT(Clock::Steady().Now() - cancelled, kSlack);
+  const auto fetch = Make(Soon());
+  auto result = SlowFetch::Run(fetch);
+  // Its turn has just been, and the next is a round away.
+  while (fetch->decoded_here() < 2) std::this_thread::yield();
+  const int before = decoded_;
+  result.Cancel();
+  EXPECT_TRUE(absl::IsCancelled(result.Wait().status()));
+  EXPECT_LT(decoded_ - before, kSlack);
 }
 
 TEST_F(SlowCodecTest, TheDeadlineDoesNotWaitForOtherOperationsPieces) {
-  const Deadline deadline = Deadline::After(std::chrono::milliseconds(300));
-  auto result = Fetch(deadline).Wait();
-  ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_FALSE(*result);
-  EXPECT_LT(Clock::Steady().Now() - deadline.at(), kSlack);
+  for (int i = 0; i < 5; ++i) {
+    const Deadline deadline = Deadline::After(std::chrono::milliseconds(100));
+    auto late = SlowFetch::Run(Make(deadline));
+    while (!deadline.PassedAt(Clock::Steady().Now())) std::this_thread::yield();
+    const int before = decoded_;
+    auto result = late.Wait();
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_FALSE(*result);
+    EXPECT_LT(decoded_ - before, kSlack);
+  }
 }
 
 }  // namespace
