@@ -9,24 +9,16 @@
 
 namespace reprise {
 
-std::string_view MissReasonName(MissReason reason) {
-  switch (reason) {
-    case MissReason::kAbsent:
-      return "absent";
-    case MissReason::kOtherContent:
-      return "other_content";
-    case MissReason::kCorrupt:
-      return "corrupt";
-    case MissReason::kOtherNamespace:
-      return "other_namespace";
-    case MissReason::kTruncated:
-      return "truncated";
-    case MissReason::kUnknownFormat:
-      return "unknown_format";
-    case MissReason::kPeerLost:
-      return "peer_lost";
-    case MissReason::kDeadline:
-      return "deadline";
+std::string_view TierName(Tier tier) {
+  switch (tier) {
+    case Tier::kGpu:
+      return "gpu";
+    case Tier::kHost:
+      return "host";
+    case Tier::kNvme:
+      return "nvme";
+    case Tier::kUnknown:
+      break;
   }
   return "unknown";
 }
@@ -63,9 +55,9 @@ class ConnectedClient final : public Client {
     return BeginLookup(core_, keys, options, deadline);
   }
   Async<PublishResult> Publish(const PrefixKeys& keys, uint32_t chunk_count,
-                               std::span<const GroupViews> views, PublishOptions options,
+                               std::vector<GroupViews> views, PublishOptions options,
                                Deadline deadline) override {
-    return BeginPublish(core_, keys, chunk_count, views, options, deadline);
+    return BeginPublish(core_, keys, chunk_count, std::move(views), options, deadline);
   }
   Async<LoadResult> Load(const PrefixKeys& keys, uint32_t first, uint32_t count,
                          std::vector<GroupViews> views, LoadOptions options,
@@ -112,6 +104,8 @@ absl::StatusOr<std::unique_ptr<Client>> CreateClient(std::unique_ptr<Connector> 
   }
   if (options.verify_threads == 0)
     return absl::InvalidArgumentError("verify_threads must be at least 1");
+  if (options.encode_threads == 0)
+    return absl::InvalidArgumentError("encode_threads must be at least 1");
   auto client = std::make_unique<ConnectedClient>(std::move(connector), options, clock);
   REPRISE_RETURN_IF_ERROR(client->Open());
   return client;

@@ -3,43 +3,11 @@
 #include <future>
 #include <memory>
 
-#include <gtest/gtest.h>
-
-#include "client/connector.h"
-#include "client/fake_store.h"
-#include "client/sample_tensors.h"
+#include "client/client_fixture.h"
 #include "proto/reprise.pb.h"
 
 namespace reprise::client {
 namespace {
-
-Deadline Soon() { return Deadline::After(std::chrono::seconds(20)); }
-
-class ClientTest : public ::testing::Test {
- protected:
-  ClientTest() : server_(transport::LoopbackServer::Create(store_)) { Reconnect(); }
-
-  void Reconnect(ClientOptions options = {}) {
-    auto connector = std::make_unique<LoopbackConnector>([this] { return server_.get(); });
-    auto client = CreateClient(std::move(connector), options);
-    ASSERT_TRUE(client.ok()) << client.status();
-    client_ = *std::move(client);
-  }
-
-  // Publishes `chunks` chunks filled with `seed`.
-  PublishResult Publish(const PrefixKeys& keys, uint32_t chunks, uint32_t seed,
-                        Layout layout = Layout::kContiguous) {
-    SampleTensors tensors(keys.name_space(), 0, chunks, layout);
-    tensors.Fill(seed);
-    auto published = client_->Publish(keys, chunks, tensors.views(), {}, Soon()).Wait();
-    EXPECT_TRUE(published.ok()) << published.status();
-    return published.value_or(PublishResult{});
-  }
-
-  FakeStore store_;
-  std::unique_ptr<transport::LoopbackServer> server_;
-  std::unique_ptr<Client> client_;
-};
 
 class RoundTripTest : public ClientTest,
                       public ::testing::WithParamInterface<std::pair<Layout, Layout>> {};
@@ -69,6 +37,21 @@ TEST_P(RoundTripTest, LoadGivesWhatPublishTook) {
     }
     EXPECT_TRUE(loaded.GuardsIntact());
   }
+}
+
+// A state is one row a chunk, in bytes whatever the namespace's dtype, and only the last is loaded.
+TEST_P(RoundTripTest, StateAndOpaqueGroupsTravelBesideAttention) {
+  const Namespace name_space = StateNamespace();
+  const PrefixKeys keys = SampleKeys(name_space, 3);
+  EXPECT_EQ(Publish(keys, 3, 42, GetParam().first).pieces_stored, 3 * keys.pieces_per_chunk());
+  SampleTensors loaded(name_space, 0, 3, GetParam().second);
+  auto result = client_->Load(keys, 0, 3, loaded.views(), {}, Soon()).Wait();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->chunks, 3u);
+  EXPECT_TRUE(loaded.Holds(42, 0, 0, 3));
+  EXPECT_TRUE(loaded.Holds(42, 1, 2, 3));
+  EXPECT_TRUE(loaded.Holds(42, 2, 0, 3));
+  EXPECT_TRUE(loaded.GuardsIntact());
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, RoundTripTest,
@@ -125,67 +108,6 @@ TEST_F(ClientTest, SegmentsMayComeInPartsOfAnySize) {
     EXPECT_EQ(result->chunks, 3u);
     EXPECT_TRUE(loaded.Holds(5, 0, 3));
   }
-}
-
-TEST_F(ClientTest, PublishSendsOnlyWhatIsNotHeld) {
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
-  EXPECT_EQ(Publish(keys, 2, 1).pieces_stored, 2 * keys.pieces_per_chunk());
-  const PublishResult again = Publish(keys, 3, 1);
-  EXPECT_EQ(again.pieces_already_held, 2 * keys.pieces_per_chunk());
-  EXPECT_EQ(again.pieces_stored, keys.pieces_per_chunk());
-}
-
-TEST_F(ClientTest, PublishTellsParentPositionAndCost) {
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
-  Mutex mutex;
-  std::map<std::string, v1::PublishRequest> steps;
-  store_.set_intercept(
-      [&](const transport::Request& request, std::unique_ptr<transport::Responder>&) {
-        if (request.method != v1::PUBLISH) return false;
-        v1::PublishRequest step;
-        EXPECT_TRUE(step.ParseFromString(request.message));
-        MutexLock lock(mutex);
-        steps[step.key()] = step;
-        return false;
-      });
-  SampleTensors tensors(keys.name_space(), 1, 2, Layout::kContiguous);
-  ASSERT_TRUE(client_
-                  ->Publish(keys, 2, tensors.views(),
-                            {.first_chunk = 1, .recompute_seconds_per_chunk = 2.0}, Soon())
-                  .Wait()
-                  .ok());
-  MutexLock lock(mutex);
-  const v1::PublishRequest& step = steps.at(std::string(keys.key(2, 3).digest.AsString()));
-  EXPECT_EQ(step.parent(), keys.key(1, 3).digest.AsString());
-  EXPECT_EQ(step.position(), 2u);
-  EXPECT_DOUBLE_EQ(step.recompute_seconds(), 2.0 / static_cast<double>(keys.pieces_per_chunk()));
-}
-
-TEST_F(ClientTest, PublishBeyondSendBytesIsRefused) {
-  Reconnect({.send_bytes = 10'000});
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
-  SampleTensors tensors(keys.name_space(), 0, 3, Layout::kContiguous);
-  EXPECT_TRUE(absl::IsResourceExhausted(
-      client_->Publish(keys, 3, tensors.views(), {}, Soon()).Wait().status()));
-  // What was refused no longer counts.
-  Reconnect({.send_bytes = 100'000});
-  for (int i = 0; i < 20; ++i) {
-    const PrefixKeys others = SampleKeys(AttentionNamespace(), 3, 100 + static_cast<uint32_t>(i));
-    EXPECT_TRUE(client_->Publish(others, 3, tensors.views(), {}, Soon()).Wait().ok());
-  }
-}
-
-TEST_F(ClientTest, AnErrorOfTheStoreEndsThePublish) {
-  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 8);
-  store_.set_intercept(
-      [](const transport::Request& request, std::unique_ptr<transport::Responder>& responder) {
-        if (request.method != v1::PUBLISH) return false;
-        responder->Complete(absl::ResourceExhaustedError("full"));
-        return true;
-      });
-  SampleTensors tensors(keys.name_space(), 0, 8, Layout::kContiguous);
-  const auto status = client_->Publish(keys, 8, tensors.views(), {}, Soon()).Wait().status();
-  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
 }
 
 TEST_F(ClientTest, WrongShapesAreRefusedBeforeAnythingIsSent) {

@@ -26,7 +26,7 @@ Async<LookupResult> BeginLookup(Core& core, const PrefixKeys& keys, LookupOption
                                 Deadline deadline);
 
 Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t chunk_count,
-                                  std::span<const GroupViews> views, PublishOptions options,
+                                  std::vector<GroupViews> views, PublishOptions options,
                                   Deadline deadline);
 Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64_t position,
                                        Deadline deadline);

@@ -29,6 +29,7 @@ v1::PieceInfo Describe(const std::vector<std::byte>& container) {
     described.set_value_distortion(level.Worst().value);
   }
   info.set_planes_held(meta->level_count());
+  info.set_tier(v1::HOST);
   return info;
 }
 
@@ -76,7 +77,9 @@ absl::Status FakeStore::Lookup(const transport::Request& request, transport::Res
     const auto found = pieces_.find(KeyOf(key));
     if (found == pieces_.end() && asked.stop_at_absent()) break;
     v1::PieceInfo& info = *reply.add_pieces();
-    if (found != pieces_.end()) info = Describe(found->second);
+    if (found == pieces_.end()) continue;
+    info = Describe(found->second);
+    reply.set_held_ms(std::min(asked.hold_ms(), static_cast<uint32_t>(max_hold_.count())));
   }
   Answer(responder, reply);
   return absl::OkStatus();
@@ -146,7 +149,10 @@ absl::Status FakeStore::Fetch(const transport::Request& request, transport::Resp
     part.mutable_opening()->set_content_id(
         std::string(meta->header().content_id.digest.AsString()));
     Answer(responder, part);
-    const auto runs = meta->Resolve(0, meta->layer_count(), level);
+    const bool all_layers = asked.pieces(i).layer_end() == 0;
+    const auto runs =
+        meta->Resolve(asked.pieces(i).layer_begin(),
+                      all_layers ? meta->layer_count() : asked.pieces(i).layer_end(), level);
     for (const SegmentRun& run : *runs) {
       uint32_t first = run.first;
       while (first < run.first + run.count) {
@@ -205,6 +211,11 @@ absl::Status FakeStore::Remove(const transport::Request& request, transport::Res
 void FakeStore::set_intercept(Intercept intercept) {
   MutexLock lock(mutex_);
   intercept_ = std::move(intercept);
+}
+
+void FakeStore::set_max_hold(std::chrono::milliseconds max_hold) {
+  MutexLock lock(mutex_);
+  max_hold_ = max_hold;
 }
 
 void FakeStore::set_part_bytes(size_t part_bytes) {

@@ -6,6 +6,7 @@
 // tests/integration. Thread-safe.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -35,6 +36,9 @@ class FakeStore final : public transport::Service {
   // Largest bulk of one part of a Fetch, whole segments permitting.
   void set_part_bytes(size_t part_bytes) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // What a Lookup's holds are cut down to.
+  void set_max_hold(std::chrono::milliseconds max_hold) ABSL_LOCKS_EXCLUDED(mutex_);
+
   std::vector<Key> keys() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<std::byte> Container(const Key& key) const ABSL_LOCKS_EXCLUDED(mutex_);
   void Put(const Key& key, std::vector<std::byte> container) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -61,6 +65,7 @@ class FakeStore final : public transport::Service {
   mutable Mutex mutex_;
   CondVar requested_;
   Intercept intercept_ ABSL_GUARDED_BY(mutex_);
+  std::chrono::milliseconds max_hold_ ABSL_GUARDED_BY(mutex_){60'000};
   size_t part_bytes_ ABSL_GUARDED_BY(mutex_) = kMaxPartBytes;
   std::map<Key, std::vector<std::byte>> pieces_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, Upload> uploads_ ABSL_GUARDED_BY(mutex_);

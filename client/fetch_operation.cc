@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "client/entry_points.h"
+#include "client/miss_reason.h"
 #include "common/limits.h"
 #include "proto/reprise.pb.h"
 
@@ -24,6 +25,7 @@ class FetchOperation::Observer final : public transport::CallObserver {
 
 void FetchOperation::StartBatch(uint32_t first) {
   const uint32_t left = static_cast<uint32_t>(pieces_.size()) - first;
+  rest_cancelled_ = false;
   batch_end_ = first + std::min(left, static_cast<uint32_t>(kMaxPiecesPerFetch));
   reader_.emplace(pieces_, first, batch_end_, static_cast<PieceSink&>(*this));
   v1::FetchRequest request;
@@ -35,6 +37,8 @@ void FetchOperation::StartBatch(uint32_t first) {
       selection.set_content_id(std::string(pieces_[i].content_id->digest.AsString()));
     }
     selection.set_level(pieces_[i].level);
+    selection.set_layer_begin(pieces_[i].layer_begin);
+    selection.set_layer_end(pieces_[i].layer_end);
   }
   const size_t receive_parts = core().options.receive_bytes / kMaxPartBytes;
   CallStreaming(
@@ -44,62 +48,95 @@ void FetchOperation::StartBatch(uint32_t first) {
 }
 
 void FetchOperation::Push(Event event) {
+  const TimePoint due = event.end ? kAtOnce : Clock::Steady().Now();
   {
     MutexLock lock(queue_mutex_);
     queue_.push_back(std::move(event));
-    if (scheduled_) return;
-    scheduled_ = true;
   }
-  Schedule();
+  Schedule(due);
 }
 
-void FetchOperation::Schedule() {
-  auto self = std::static_pointer_cast<FetchOperation>(shared_from_this());
-  // The verifier's queue has room for one task of each operation, so it takes this one.
-  if (!core().verifier.TryRun([self] { self->Turn(); })) Turn();
+std::optional<FetchOperation::Event> FetchOperation::Pop() {
+  MutexLock lock(queue_mutex_);
+  if (queue_.empty()) return std::nullopt;
+  Event event = std::move(queue_.front());
+  queue_.pop_front();
+  return event;
+}
+
+void FetchOperation::Schedule(TimePoint due) {
+  core().verifier.Schedule(std::static_pointer_cast<FetchOperation>(shared_from_this()), due);
 }
 
 void FetchOperation::Turn() {
-  for (uint32_t i = 0; i < kPartsPerTurn; ++i) {
-    Event event;
-    {
-      MutexLock lock(queue_mutex_);
-      if (queue_.empty() || queue_.front().end) scheduled_ = false;
-      if (queue_.empty()) return;
-      event = std::move(queue_.front());
-      queue_.pop_front();
+  TimePoint now = Clock::Steady().Now();
+  const TimePoint end = now + kVerifierTurn;
+  for (;;) {
+    if (!part_) {
+      std::optional<Event> event = Pop();
+      if (!event) return;
+      if (event->end) return EndBatch(*event->end);
+      BeginPart(std::move(event->part), now);
     }
-    if (event.end) return EndBatch(*event.end);
-    Consume(event.part);
+    if (IsOver(now) || !reader_->Step()) part_.reset();
+    now = Clock::Steady().Now();
+    if (now >= end) return Schedule(now);
   }
-  Schedule();
 }
 
-void FetchOperation::Consume(const transport::Part& part) {
-  const uint64_t bytes = part.message.size() + part.bulk.size();
+void FetchOperation::BeginPart(transport::Part part, TimePoint now) {
+  part_ = std::move(part);
+  const uint64_t bytes = part_->message.size() + part_->bulk.size();
   bytes_received_ += bytes;
   core().counters.Received(bytes);
-  if (failure_) return;
-  if (cancelled()) {
-    failure_ = reader_->Finish(absl::CancelledError("cancelled by the caller"));
-  } else if (deadline().PassedAt(Clock::Steady().Now())) {
-    failure_ = reader_->Finish(
-        absl::DeadlineExceededError("the deadline passed while pieces were arriving"));
-  } else {
-    failure_ = reader_->Consume(part.message, part.bulk.bytes());
+  if (!IsOver(now)) reader_->Take(part_->message, part_->bulk.bytes());
+}
+
+bool FetchOperation::IsOver(TimePoint now) {
+  if (!stopped_ && !reader_->done()) {
+    if (cancelled()) {
+      stopped_by_cancel_ = stopped_ = true;
+    } else if (deadline().PassedAt(now)) {
+      reader_->End(absl::DeadlineExceededError("the deadline passed while pieces were arriving"));
+    } else {
+      return false;
+    }
   }
-  // Nothing after the first miss is of use: see LoadResult.
-  if (failure_) CancelCalls();
+  if (!rest_cancelled_ && (stopped_ || reader_->broken())) {
+    rest_cancelled_ = true;
+    CancelCalls();
+  }
+  return true;
 }
 
 void FetchOperation::EndBatch(const absl::Status& status) {
-  if (!failure_) failure_ = reader_->Finish(status);
-  if (!failure_ && batch_end_ < pieces_.size()) {
-    StartBatch(batch_end_);
-    return;
+  if (!stopped_ && !reader_->done()) {
+    stopped_by_cancel_ = stopped_ = cancelled();
+    if (!stopped_) reader_->End(status);
+    // Another call would fare no better.
+    if (!status.ok()) MissRest(batch_end_, status);
   }
+  if (!stopped_ && batch_end_ < pieces_.size()) return StartBatch(batch_end_);
   reader_.reset();
-  OnFetched(failure_);
+  OnFetched(stopped_by_cancel_ ? absl::CancelledError("cancelled by the caller")
+                               : absl::OkStatus());
+}
+
+void FetchOperation::MissRest(uint32_t first, const absl::Status& status) {
+  const PieceMiss miss{.reason = ReasonOfCall(status), .detail = std::string(status.message())};
+  for (uint32_t piece = first; piece < pieces_.size() && !stopped_; ++piece) OnMiss(piece, miss);
+  stopped_ = true;
+}
+
+void FetchOperation::OnUnreachable(absl::Status status) {
+  MissRest(0, status);
+  OnFetched(absl::OkStatus());
+}
+
+void FetchOperation::TakeMiss(uint32_t piece, const PieceMiss& miss) {
+  if (stopped_) return;
+  if (miss.damaged) ReportDamage(pieces_[piece].key);
+  OnMiss(piece, miss);
 }
 
 void FetchOperation::ReportDamage(const Key& key) {

@@ -1,12 +1,15 @@
 // The part of an operation that fetches pieces: its calls, and their verification away from the
 // carrier's thread.
 //
-// Parts queue here as the carrier brings them (credit bounds their number), and one verifier task
-// at a time consumes them. So whatever the sink writes to is touched by that task alone, and
-// OnFetched is its last act: no thread touches the destination afterwards. A part is dropped as
-// soon as it is consumed, which gives the store credit for the next.
+// Parts queue here as the carrier brings them (credit bounds their number), and turns on the
+// verifier consume them, one at a time. So whatever the sink writes to is touched by those turns
+// alone, and OnFetched is the last act of the last: no thread touches the destination afterwards. A
+// part is dropped as soon as it is consumed, which gives the store credit for the next. A turn is
+// short, and the end of a call gets one at once, so that an operation that is cancelled or late
+// ends whatever others are decoding.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -15,37 +18,39 @@
 
 #include "client/fetch_reader.h"
 #include "client/operation.h"
+#include "client/turn_queue.h"
 
 namespace reprise::client {
 
 // Parts with bulk that one fetch may have under way.
 inline constexpr uint32_t kFetchCreditParts = 4;
-// Parts that one operation consumes before it lets others have the verifier.
-inline constexpr uint32_t kPartsPerTurn = 4;
+// How long one operation keeps a verifier thread before it lets others have it: it ends with the
+// segment in hand then.
+inline constexpr std::chrono::milliseconds kVerifierTurn{1};
 
-class FetchOperation : public Operation, protected PieceSink {
+class FetchOperation : public Operation, public TurnTaker, protected PieceSink {
  public:
   FetchOperation(Core& core, Deadline deadline, std::vector<ExpectedPiece> pieces)
       : Operation(core, deadline), pieces_(std::move(pieces)) {}
 
  protected:
-  // On the verifier, once: the fetch is over. `failure` says which piece ended it; nullopt: all of
-  // them are complete.
-  virtual void OnFetched(const std::optional<FetchReader::Failure>& failure) = 0;
+  // As PieceSink::TakeMiss, on the verifier, or where the operation began when the store cannot be
+  // reached; never after Stop. Damage has been reported.
+  virtual void OnMiss(uint32_t piece, const PieceMiss& miss) = 0;
+  // There too, once: the fetch is over, and every piece has ended unless Stop was called.
+  // CANCELLED when that is why something is missing.
+  virtual void OnFetched(const absl::Status& status) = 0;
 
   void OnChannel() final { StartBatch(0); }
+  void OnUnreachable(absl::Status status) final;
+
+  // From the sink's methods: what has not come is of no use.
+  void Stop() { stopped_ = true; }
+  bool stopped() const { return stopped_; }
 
   const std::vector<ExpectedPiece>& pieces() const { return pieces_; }
   // Of messages and bulk. For OnFetched.
   uint64_t bytes_received() const { return bytes_received_; }
-
-  // Whether the stored bytes may be to blame. A flipped bit may also make a format look unknown.
-  static bool IsDamage(MissReason reason) {
-    return reason == MissReason::kCorrupt || reason == MissReason::kUnknownFormat;
-  }
-  // Tells the store that it served a damaged piece, so that it checks and drops it. Waits for
-  // nothing.
-  void ReportDamage(const Key& key);
 
  private:
   class Observer;
@@ -54,23 +59,34 @@ class FetchOperation : public Operation, protected PieceSink {
     std::optional<absl::Status> end;  // set: the call is over, and there is no part
   };
 
+  void TakeMiss(uint32_t piece, const PieceMiss& miss) final;
+  // Tells the store that it served a damaged piece, so that it checks and drops it. Waits for
+  // nothing.
+  void ReportDamage(const Key& key);
+
   void StartBatch(uint32_t first);
   void Push(Event event) ABSL_LOCKS_EXCLUDED(queue_mutex_);
-  void Schedule();
-  void Turn() ABSL_LOCKS_EXCLUDED(queue_mutex_);
-  void Consume(const transport::Part& part);
+  std::optional<Event> Pop() ABSL_LOCKS_EXCLUDED(queue_mutex_);
+  void Schedule(TimePoint due);
+  void Turn() final;
+  void BeginPart(transport::Part part, TimePoint now);
+  // Whether what still comes of this call is of no use; it is cancelled then.
+  bool IsOver(TimePoint now);
   void EndBatch(const absl::Status& status);
+  void MissRest(uint32_t first, const absl::Status& status);
 
   const std::vector<ExpectedPiece> pieces_;
   Mutex queue_mutex_;
   std::deque<Event> queue_ ABSL_GUARDED_BY(queue_mutex_);
-  bool scheduled_ ABSL_GUARDED_BY(queue_mutex_) = false;
 
-  // The verifier task's own.
+  // The turns' own.
   std::optional<FetchReader> reader_;
-  std::optional<FetchReader::Failure> failure_;
+  std::optional<transport::Part> part_;  // that the reader is at
   uint32_t batch_end_ = 0;
   uint64_t bytes_received_ = 0;
+  bool stopped_ = false;
+  bool stopped_by_cancel_ = false;
+  bool rest_cancelled_ = false;  // of the batch
 };
 
 }  // namespace reprise::client

@@ -32,32 +32,20 @@ class FetchPieceOperation final : public OperationOf<ObjectBytes, FetchOperation
     return absl::OkStatus();
   }
 
-  void TakeEnd(uint32_t /*piece*/, const PieceMeta& /*meta*/, uint32_t /*level*/) override {
+  absl::Status TakeEnd(uint32_t /*piece*/, const PieceMeta& /*meta*/, uint32_t /*level*/) override {
     core().counters.PieceLoaded();
+    return absl::OkStatus();
   }
 
-  void OnFetched(const std::optional<FetchReader::Failure>& failure) override {
-    if (failure && cancelled()) return Finish(absl::CancelledError("the fetch was cancelled"));
-    if (failure) {
-      if (IsDamage(failure->reason)) ReportDamage(pieces()[0].key);
-      return Missed(failure->reason, failure->detail);
-    }
+  void OnMiss(uint32_t /*piece*/, const PieceMiss& miss) override {
+    core().counters.Missed(miss.reason);
+    result_ = ObjectBytes{};
+    result_.miss = Miss{.chunk = 0, .slot = 0, .reason = miss.reason, .detail = miss.detail};
+  }
+
+  void OnFetched(const absl::Status& status) override {
+    if (!status.ok()) return Finish(status);
     Finish(std::move(result_));
-  }
-
-  void OnRefused(absl::Status status) override {
-    if (absl::IsUnavailable(status))
-      return Missed(MissReason::kPeerLost, std::string(status.message()));
-    if (absl::IsDeadlineExceeded(status))
-      return Missed(MissReason::kDeadline, std::string(status.message()));
-    Finish(std::move(status));
-  }
-
-  void Missed(MissReason reason, std::string detail) {
-    core().counters.Missed(reason);
-    ObjectBytes missed;
-    missed.miss = Miss{.chunk = 0, .slot = 0, .reason = reason, .detail = std::move(detail)};
-    Finish(std::move(missed));
   }
 
   ObjectBytes result_;

@@ -22,11 +22,21 @@ struct Recorder final : PieceSink {
     segments.push_back(index);
     return absl::OkStatus();
   }
-  void TakeEnd(uint32_t piece, const PieceMeta&, uint32_t) override { ended.push_back(piece); }
+  absl::Status TakeEnd(uint32_t piece, const PieceMeta&, uint32_t) override {
+    if (refuse_end.ok()) ended.push_back(piece);
+    return refuse_end;
+  }
+  void TakeMiss(uint32_t piece, const PieceMiss& miss) override {
+    missed.push_back(piece);
+    misses.push_back(miss);
+  }
 
   absl::Status refuse;
+  absl::Status refuse_end;
   std::vector<uint32_t> segments;
   std::vector<uint32_t> ended;
+  std::vector<uint32_t> missed;
+  std::vector<PieceMiss> misses;
 };
 
 struct SentPart {
@@ -66,6 +76,10 @@ class FetchReaderTest : public ::testing::Test {
 
   // An opening, then the piece's segments in two parts.
   void AddParts(uint32_t piece) {
+    const uint32_t count = static_cast<uint32_t>(metas_[piece].segments().size());
+    AddParts(piece, {SegmentRun{0, 1}, SegmentRun{1, count - 1}});
+  }
+  void AddParts(uint32_t piece, const std::vector<SegmentRun>& runs) {
     const PieceMeta& meta = metas_[piece];
     SentPart opening;
     opening.message.set_piece(piece);
@@ -74,8 +88,7 @@ class FetchReaderTest : public ::testing::Test {
     opening.message.mutable_opening()->set_content_id(
         std::string(meta.header().content_id.digest.AsString()));
     parts_.push_back(opening);
-    const uint32_t count = static_cast<uint32_t>(meta.segments().size());
-    for (const SegmentRun run : {SegmentRun{0, 1}, SegmentRun{1, count - 1}}) {
+    for (const SegmentRun& run : runs) {
       SentPart part;
       part.message.set_piece(piece);
       v1::PieceSegments::Run& announced = *part.message.mutable_segments()->add_runs();
@@ -89,19 +102,27 @@ class FetchReaderTest : public ::testing::Test {
     }
   }
 
-  // The first failure of feeding parts_ and ending with `status`.
-  std::optional<FetchReader::Failure> Feed(const absl::Status& status = absl::OkStatus()) {
-    FetchReader reader(expected_, 0, static_cast<uint32_t>(expected_.size()), sink_);
+  // Feeds parts_ and ends with `status`.
+  void Feed(const absl::Status& status = absl::OkStatus(), uint32_t first = 0) {
+    FetchReader reader(expected_, first, static_cast<uint32_t>(expected_.size()), sink_);
     for (const SentPart& part : parts_) {
-      if (auto failure = reader.Consume(part.message.SerializeAsString(), part.bulk))
-        return failure;
+      reader.Take(part.message.SerializeAsString(), part.bulk);
+      while (reader.Step()) {
+      }
     }
-    return reader.Finish(status);
+    reader.End(status);
+    EXPECT_TRUE(reader.done());
+    EXPECT_EQ(sink_.ended.size() + sink_.missed.size(), expected_.size() - first);
   }
+  // Why the first piece that missed did, of a sink that is new to it.
   MissReason FailureOf(const absl::Status& status = absl::OkStatus()) {
-    const auto failure = Feed(status);
-    EXPECT_TRUE(failure.has_value());
-    return failure ? failure->reason : MissReason::kAbsent;
+    Recorder fresh;
+    fresh.refuse = sink_.refuse;
+    fresh.refuse_end = sink_.refuse_end;
+    sink_ = std::move(fresh);
+    Feed(status);
+    EXPECT_FALSE(sink_.misses.empty());
+    return sink_.misses.empty() ? MissReason::kAbsent : sink_.misses[0].reason;
   }
 
   const PrefixKeys keys_;
@@ -114,18 +135,15 @@ class FetchReaderTest : public ::testing::Test {
 };
 
 TEST_F(FetchReaderTest, TakesWholePiecesInOrder) {
-  EXPECT_FALSE(Feed().has_value());
+  Feed();
+  EXPECT_TRUE(sink_.misses.empty());
   EXPECT_EQ(sink_.ended, (std::vector<uint32_t>{0, 1}));
   EXPECT_EQ(sink_.segments.size(), metas_[0].segments().size() + metas_[1].segments().size());
 }
 
 TEST_F(FetchReaderTest, IndicesOnTheWireCountFromTheFirstAsked) {
   expected_.insert(expected_.begin(), ExpectedPiece{});
-  FetchReader reader(expected_, 1, 3, sink_);
-  for (const SentPart& part : parts_) {
-    ASSERT_FALSE(reader.Consume(part.message.SerializeAsString(), part.bulk).has_value());
-  }
-  EXPECT_FALSE(reader.Finish(absl::OkStatus()).has_value());
+  Feed(absl::OkStatus(), 1);
   EXPECT_EQ(sink_.ended, (std::vector<uint32_t>{1, 2}));
 }
 
@@ -135,11 +153,14 @@ TEST_F(FetchReaderTest, AFetchThatEndsEarlySaysWhy) {
   EXPECT_EQ(FailureOf(absl::UnavailableError("gone")), MissReason::kPeerLost);
   EXPECT_EQ(FailureOf(absl::DeadlineExceededError("late")), MissReason::kDeadline);
   EXPECT_EQ(FailureOf(absl::InternalError("defect")), MissReason::kPeerLost);
-  EXPECT_EQ(FailureOf(absl::InvalidArgumentError("refused")), MissReason::kPeerLost);
+  EXPECT_EQ(FailureOf(absl::InvalidArgumentError("refused")), MissReason::kRefused);
+  EXPECT_EQ(FailureOf(absl::ResourceExhaustedError("busy")), MissReason::kRefused);
+  EXPECT_EQ(sink_.ended, (std::vector<uint32_t>{0}));
 }
 
 TEST_F(FetchReaderTest, ALatePieceOfStatusAfterTheLastPartDoesNotMatter) {
-  EXPECT_FALSE(Feed(absl::UnavailableError("gone")).has_value());
+  Feed(absl::UnavailableError("gone"));
+  EXPECT_TRUE(sink_.misses.empty());
 }
 
 TEST_F(FetchReaderTest, MissesOfTheStoreAreNamed) {
@@ -151,10 +172,9 @@ TEST_F(FetchReaderTest, MissesOfTheStoreAreNamed) {
     parts_[3].message.set_piece(1);
     parts_[3].message.set_miss(wire);
     parts_[3].bulk.clear();
-    const auto failure = Feed();
-    ASSERT_TRUE(failure.has_value());
-    EXPECT_EQ(failure->piece, 1u);
-    EXPECT_EQ(failure->reason, reason);
+    EXPECT_EQ(FailureOf(), reason);
+    EXPECT_EQ(sink_.missed, (std::vector<uint32_t>{1}));
+    EXPECT_FALSE(sink_.misses[0].damaged);  // the store knows
   }
 }
 
@@ -174,14 +194,63 @@ TEST_F(FetchReaderTest, WhatWasNotAskedForIsRefused) {
   expected_ = asked;
   expected_[0].token_begin = 16;
   EXPECT_EQ(FailureOf(), MissReason::kCorrupt);
-  EXPECT_TRUE(sink_.segments.empty());
+  EXPECT_EQ(sink_.segments.size(), metas_[1].segments().size());  // of the other piece
 }
 
-TEST_F(FetchReaderTest, TheSinksRefusalIsAMiss) {
+// Sound bytes that this build or this destination cannot take are no reason to check the store.
+TEST_F(FetchReaderTest, TheSinksRefusalIsAMissAndNoDamage) {
   sink_.refuse = absl::UnimplementedError("no such codec");
   EXPECT_EQ(FailureOf(), MissReason::kUnknownFormat);
+  EXPECT_FALSE(sink_.misses[0].damaged);
   sink_.refuse = absl::InvalidArgumentError("another shape");
+  EXPECT_EQ(FailureOf(), MissReason::kOtherNamespace);
+  EXPECT_FALSE(sink_.misses[0].damaged);
+  sink_.refuse = absl::OkStatus();
+  sink_.refuse_end = absl::DataLossError("does not decode");
   EXPECT_EQ(FailureOf(), MissReason::kCorrupt);
+  EXPECT_FALSE(sink_.misses[0].damaged);
+}
+
+TEST_F(FetchReaderTest, AnUnknownVersionIsNoDamage) {
+  std::string& meta = *parts_[0].message.mutable_opening()->mutable_meta();
+  std::vector<size_t> versions;
+  for (size_t at = 0; at < 16; ++at) {
+    meta[at] ^= 2;
+    if (FailureOf() == MissReason::kUnknownFormat) {
+      versions.push_back(at);
+      EXPECT_FALSE(sink_.misses[0].damaged);
+    } else {
+      EXPECT_TRUE(sink_.misses[0].damaged);
+    }
+    meta[at] ^= 2;
+  }
+  EXPECT_EQ(versions.size(), 2u);
+}
+
+TEST_F(FetchReaderTest, AMissOfOnePieceLeavesTheOthersAlone) {
+  // Damage in the first piece's first segment; its second part, and the second piece, still come.
+  parts_[1].bulk[0] ^= std::byte{1};
+  EXPECT_EQ(FailureOf(), MissReason::kCorrupt);
+  EXPECT_TRUE(sink_.misses[0].damaged);
+  EXPECT_EQ(sink_.missed, (std::vector<uint32_t>{0}));
+  EXPECT_EQ(sink_.ended, (std::vector<uint32_t>{1}));
+  EXPECT_EQ(sink_.segments.size(), metas_[1].segments().size());
+}
+
+TEST_F(FetchReaderTest, OnlyTheAskedLayersAreDue) {
+  for (ExpectedPiece& piece : expected_) {
+    piece.layer_begin = 1;
+    piece.layer_end = 2;
+  }
+  const std::vector<SegmentRun> due = metas_[0].Resolve(1, 2, 0).value();
+  ASSERT_EQ(due.size(), 1u);
+  EXPECT_EQ(FailureOf(), MissReason::kTruncated);  // all layers come, from the first on
+  parts_.clear();
+  for (uint32_t piece = 0; piece < 2; ++piece) AddParts(piece, due);
+  sink_ = Recorder{};
+  Feed();
+  EXPECT_EQ(sink_.ended, (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(sink_.segments.size(), 2 * due[0].count);
 }
 
 TEST_F(FetchReaderTest, ALevelThatDoesNotExistIsRefused) {
@@ -197,7 +266,8 @@ TEST_F(FetchReaderTest, AnotherContentIdBesideTheHeaderIsRefused) {
 TEST_F(FetchReaderTest, PartsOutOfOrderAreRefused) {
   std::swap(parts_[1], parts_[2]);
   EXPECT_EQ(FailureOf(), MissReason::kTruncated);
-  EXPECT_TRUE(sink_.segments.empty());
+  EXPECT_EQ(sink_.ended, (std::vector<uint32_t>{1}));
+  EXPECT_EQ(sink_.segments.size(), metas_[1].segments().size());
   std::swap(parts_[1], parts_[2]);
   std::swap(parts_[0], parts_[1]);
   EXPECT_EQ(FailureOf(), MissReason::kTruncated);
@@ -233,11 +303,13 @@ TEST_F(FetchReaderTest, RunsBeyondTheDirectoryAreRefused) {
   }
 }
 
-TEST_F(FetchReaderTest, GarbageIsRefused) {
+TEST_F(FetchReaderTest, GarbageEndsTheFetch) {
   FetchReader reader(expected_, 0, 2, sink_);
-  const auto failure = reader.Consume("\xff\xff\xff garbage", {});
-  ASSERT_TRUE(failure.has_value());
-  EXPECT_EQ(failure->reason, MissReason::kCorrupt);
+  reader.Take("\xff\xff\xff garbage", {});
+  EXPECT_TRUE(reader.done() && reader.broken());
+  ASSERT_EQ(sink_.missed, (std::vector<uint32_t>{0, 1}));
+  EXPECT_EQ(sink_.misses[0].reason, MissReason::kCorrupt);
+  EXPECT_FALSE(sink_.misses[0].damaged);  // on the way, or the store has lost its mind
 }
 
 TEST_F(FetchReaderTest, AnyFlippedBitOfAPieceEndsItBeforeItIsComplete) {
@@ -245,7 +317,6 @@ TEST_F(FetchReaderTest, AnyFlippedBitOfAPieceEndsItBeforeItIsComplete) {
   const std::vector<SentPart> sent = parts_;
   for (int i = 0; i < 5'000; ++i) {
     parts_ = sent;
-    sink_ = Recorder{};
     SentPart& part = parts_[random() % parts_.size()];
     if (part.bulk.empty()) {
       std::string& meta = *part.message.mutable_opening()->mutable_meta();
@@ -253,11 +324,11 @@ TEST_F(FetchReaderTest, AnyFlippedBitOfAPieceEndsItBeforeItIsComplete) {
     } else {
       part.bulk[random() % part.bulk.size()] ^= std::byte{1} << (random() % 8);
     }
-    const auto failure = Feed();
-    ASSERT_TRUE(failure.has_value());
-    ASSERT_TRUE(failure->reason == MissReason::kCorrupt ||
-                failure->reason == MissReason::kUnknownFormat);
-    ASSERT_EQ(sink_.ended.size(), failure->piece);
+    const MissReason reason = FailureOf();
+    ASSERT_TRUE(reason == MissReason::kCorrupt || reason == MissReason::kUnknownFormat);
+    ASSERT_EQ(sink_.ended.size(), 1u);
+    ASSERT_EQ(sink_.misses.size(), 1u);
+    ASSERT_EQ(sink_.misses[0].damaged, reason == MissReason::kCorrupt);
   }
 }
 

@@ -1,4 +1,5 @@
-// Load: chunks of a prefix, fetched, verified and decoded into the caller's tensors.
+// Load: chunks of a prefix, or a plan's choice of them, fetched, verified and decoded into the
+// caller's tensors.
 
 #include <algorithm>
 #include <memory>
@@ -6,127 +7,99 @@
 
 #include "client/entry_points.h"
 #include "client/fetch_operation.h"
-#include "client/hit_rule.h"
+#include "client/load_plan.h"
 #include "client/views.h"
-#include "common/limits.h"
 
 namespace reprise::client {
 namespace {
 
-// A load's pieces, chunk-major; `pieces` is what FetchOperation asks for.
-struct LoadPlan {
-  struct Place {
-    uint32_t chunk = 0;
-    uint32_t slot = 0;
-    GroupViews views;
-  };
-  uint32_t first = 0;
-  uint32_t count = 0;
-  std::vector<uint32_t> reaches;
-  std::vector<ExpectedPiece> pieces;
-  std::vector<Place> places;
-};
-
-LoadPlan MakePlan(const PrefixKeys& keys, uint32_t first, uint32_t count,
-                  std::span<const GroupViews> views, const LoadOptions& options) {
-  LoadPlan plan{
-      .first = first, .count = count, .reaches = SlotReaches(keys), .pieces = {}, .places = {}};
-  const uint32_t slot_count = static_cast<uint32_t>(keys.pieces_per_chunk());
-  for (uint32_t chunk = first; chunk < first + count; ++chunk) {
-    for (uint32_t slot = 0; slot < slot_count; ++slot) {
-      if (!IsNeeded(plan.reaches[slot], chunk, first + count)) continue;
-      ExpectedPiece piece{.key = keys.key(chunk, slot),
-                          .content_id = {},
-                          .fingerprint = keys.fingerprint(),
-                          .slot = keys.slots()[slot],
-                          .token_begin = uint64_t{chunk} * keys.name_space().chunk_tokens,
-                          .level = options.level};
-      const uint64_t reported = uint64_t{chunk} * slot_count + slot;
-      if (options.expected != nullptr && reported < options.expected->pieces.size() &&
-          !options.expected->pieces[reported].level_bytes.empty()) {
-        piece.content_id = options.expected->pieces[reported].content_id;
-      }
-      plan.pieces.push_back(piece);
-      plan.places.push_back(
-          {chunk, slot, PieceViews(keys.name_space(), views, keys.slots()[slot], chunk - first)});
-    }
-  }
-  return plan;
-}
-
 class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
  public:
-  LoadOperation(Core& load_core, Deadline deadline, LoadPlan plan)
+  LoadOperation(Core& load_core, Deadline deadline, LoadPlan plan, LoadObserver observer)
       : OperationOf(load_core, deadline, std::move(plan.pieces)),
-        first_(plan.first),
-        count_(plan.count),
-        reaches_(std::move(plan.reaches)),
-        places_(std::move(plan.places)) {}
+        plan_(std::move(plan)),
+        observer_(std::move(observer)),
+        left_(plan_.piece_counts) {
+    result_.selections.resize(plan_.selections.size());
+    for (size_t i = 0; i < plan_.selections.size(); ++i)
+      result_.selections[i].level = plan_.selections[i].level;
+  }
 
  private:
   absl::Status TakeMeta(uint32_t piece, const PieceMeta& meta, ByteSpan /*meta_bytes*/,
                         uint32_t /*level*/) override {
-    return CheckDestination(meta, places_[piece].views.key, places_[piece].views.value);
+    const GroupViews& views = plan_.places[piece].views;
+    return CheckDestination(meta, views.key, views.value);
   }
 
   absl::Status TakeSegment(uint32_t piece, const PieceMeta& meta, uint32_t index,
                            ByteSpan bytes) override {
-    return DecodeSegment(meta, index, bytes, places_[piece].views.key, places_[piece].views.value);
+    const GroupViews& views = plan_.places[piece].views;
+    return DecodeSegment(meta, index, bytes, views.key, views.value);
   }
 
-  void TakeEnd(uint32_t piece, const PieceMeta& meta, uint32_t level) override {
-    complete_ = piece + 1;
+  absl::Status TakeEnd(uint32_t piece, const PieceMeta& meta, uint32_t level) override {
     core().counters.PieceLoaded();
-    if (meta.header().levels[level].Worst() != Distortion{}) result_.lossless = false;
-  }
-
-  void OnFetched(const std::optional<FetchReader::Failure>& failure) override {
-    if (failure && cancelled()) return Finish(absl::CancelledError("the load was cancelled"));
-    result_.bytes_received = bytes_received();
-    result_.chunks = count_;
-    if (failure) {
-      if (IsDamage(failure->reason)) ReportDamage(pieces()[failure->piece].key);
-      result_.chunks = CompleteChunks();
-      Missed(failure->piece, failure->reason, failure->detail);
+    SelectionResult& selection = result_.selections[plan_.places[piece].selection];
+    selection.level = std::min(selection.level, level);
+    const std::vector<Distortion>& layers = meta.header().levels[level].distortions;
+    const ExpectedPiece& asked = pieces()[piece];
+    const size_t end = asked.layer_end == 0 ? layers.size() : asked.layer_end;
+    for (size_t layer = asked.layer_begin; layer < end; ++layer) {
+      selection.distortion.key = std::max(selection.distortion.key, layers[layer].key);
+      selection.distortion.value = std::max(selection.distortion.value, layers[layer].value);
+      if (layers[layer] != Distortion{}) result_.lossless = false;
     }
+    PieceEnded(piece);
+    return absl::OkStatus();
+  }
+
+  void OnMiss(uint32_t piece, const PieceMiss& miss) override {
+    const LoadPlan::Place& place = plan_.places[piece];
+    SelectionResult& selection = result_.selections[place.selection];
+    if (!selection.miss) {
+      core().counters.Missed(miss.reason);
+      selection.miss = Miss{.chunk = plan_.selections[place.selection].chunk,
+                            .slot = place.slot,
+                            .reason = miss.reason,
+                            .detail = miss.detail};
+      result_.misses.push_back(*selection.miss);
+    }
+    PieceEnded(piece);
+    if (plan_.ends_at_miss) {
+      // What the selection's other pieces would have become does not matter any more.
+      left_[place.selection] = 0;
+      Announce();
+      Stop();
+    }
+  }
+
+  void PieceEnded(uint32_t piece) {
+    --left_[plan_.places[piece].selection];
+    Announce();
+  }
+
+  // Tells of selections whose pieces have all ended, of which some have none at all.
+  void Announce() {
+    for (; announced_ < left_.size() && left_[announced_] == 0; ++announced_) {
+      SelectionResult& selection = result_.selections[announced_];
+      selection.complete = !selection.miss.has_value();
+      if (observer_) observer_(announced_, selection);
+    }
+  }
+
+  void OnFetched(const absl::Status& status) override {
+    observer_ = nullptr;
+    if (!status.ok()) return Finish(status);
+    result_.bytes_received = bytes_received();
+    result_.chunks = plan_.CompleteChunks(result_.selections);
     Finish(std::move(result_));
   }
 
-  // A store that cannot be reached is a miss of the first piece.
-  void OnRefused(absl::Status status) override {
-    if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status))
-      return Finish(std::move(status));
-    const bool late = absl::IsDeadlineExceeded(status);
-    Missed(0, late ? MissReason::kDeadline : MissReason::kPeerLost, std::string(status.message()));
-    Finish(std::move(result_));
-  }
-
-  void Missed(uint32_t piece, MissReason reason, std::string detail) {
-    core().counters.Missed(reason);
-    result_.misses.push_back({.chunk = places_[piece].chunk,
-                              .slot = places_[piece].slot,
-                              .reason = reason,
-                              .detail = std::move(detail)});
-  }
-
-  uint32_t CompleteChunks() const {
-    const auto loaded = [this](uint32_t chunk, uint32_t slot) {
-      const auto end = places_.begin() + complete_;
-      const auto found = std::lower_bound(
-          places_.begin(), end, std::pair(chunk, slot),
-          [](const LoadPlan::Place& place, const std::pair<uint32_t, uint32_t>& at) {
-            return std::pair(place.chunk, place.slot) < at;
-          });
-      return found != end && found->chunk == chunk && found->slot == slot;
-    };
-    return LongestHit(reaches_, first_, first_ + count_, loaded) - first_;
-  }
-
-  const uint32_t first_;
-  const uint32_t count_;
-  const std::vector<uint32_t> reaches_;
-  const std::vector<LoadPlan::Place> places_;
-  uint32_t complete_ = 0;
+  const LoadPlan plan_;  // without its pieces
+  LoadObserver observer_;
+  std::vector<uint32_t> left_;  // pieces of each selection that have not ended
+  size_t announced_ = 0;        // selections
   LoadResult result_;
 };
 
@@ -138,8 +111,10 @@ Async<LoadResult> BeginLoad(Core& core, const PrefixKeys& keys, uint32_t first, 
     return Refused<LoadResult>(valid);
   if (absl::Status valid = CheckViews(keys.name_space(), count, views); !valid.ok())
     return Refused<LoadResult>(valid);
-  LoadPlan plan = MakePlan(keys, first, count, views, options);
-  return LoadOperation::Run(std::make_shared<LoadOperation>(core, deadline, std::move(plan)));
+  auto plan = MakeLoadPlan(keys, first, count, views, options);
+  if (!plan.ok()) return Refused<LoadResult>(plan.status());
+  return LoadOperation::Run(std::make_shared<LoadOperation>(core, deadline, *std::move(plan),
+                                                            std::move(options.observer)));
 }
 
 }  // namespace reprise::client

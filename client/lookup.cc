@@ -8,6 +8,7 @@
 
 #include "client/entry_points.h"
 #include "client/hit_rule.h"
+#include "client/miss_reason.h"
 #include "common/limits.h"
 #include "proto/reprise.pb.h"
 
@@ -22,7 +23,8 @@ class LookupOperation final : public OperationOf<LookupResult> {
         slot_count_(static_cast<uint32_t>(keys.pieces_per_chunk())),
         chunk_count_(static_cast<uint32_t>(keys.chunk_count())),
         reaches_(SlotReaches(keys)),
-        hold_(std::clamp(options.hold, std::chrono::milliseconds{0}, kMaxHold)) {
+        hold_(std::clamp(options.hold, std::chrono::milliseconds{0}, kMaxHold)),
+        hold_level_(options.hold_level) {
     keys_.reserve(keys.chunk_count() * slot_count_);
     for (uint32_t chunk = 0; chunk < chunk_count_; ++chunk) {
       for (uint32_t slot = 0; slot < slot_count_; ++slot) keys_.push_back(keys.key(chunk, slot));
@@ -44,7 +46,7 @@ class LookupOperation final : public OperationOf<LookupResult> {
       request.add_keys(std::string(keys_[i].digest.AsString()));
     request.set_stop_at_absent(stop_at_absent_);
     request.set_hold_ms(static_cast<uint32_t>(hold_.count()));
-    request.set_hold_level(kMaxPlanes - 1);
+    request.set_hold_level(hold_level_);
     auto self = std::static_pointer_cast<LookupOperation>(shared_from_this());
     CallUnary(v1::LOOKUP, request.SerializeAsString(), {},
               [self, end](absl::StatusOr<transport::UnaryReply> reply) {
@@ -53,23 +55,39 @@ class LookupOperation final : public OperationOf<LookupResult> {
   }
 
   void OnReply(size_t end, absl::StatusOr<transport::UnaryReply> reply) {
-    if (!reply.ok()) return OnRefused(reply.status());
+    if (!reply.ok()) return EndEarly(reply.status());
     v1::LookupReply answer;
     const size_t asked = end - states_.size();
     if (!answer.ParseFromString(reply->message) ||
         static_cast<size_t>(answer.pieces_size()) > asked) {
-      return OnRefused(absl::UnavailableError("the store's answer to a lookup makes no sense"));
+      return EndEarly(absl::UnavailableError("the store's answer to a lookup makes no sense"));
     }
     result_.store_queue_delay = std::chrono::microseconds(answer.queue_delay_us());
-    const std::chrono::milliseconds held(answer.held_ms());
-    result_.held = states_.empty() ? held : std::min(result_.held, held);
     bool ended = static_cast<size_t>(answer.pieces_size()) < asked;
+    bool hit = false;
     for (const v1::PieceInfo& info : answer.pieces()) {
       states_.push_back(ReadPieceInfo(info));
+      hit = hit || states_.back();
       if (stop_at_absent_ && !states_.back()) ended = true;
     }
+    // A batch without hits had nothing to hold, and says nothing about the others' holds.
+    if (hit) TakeHold(std::chrono::milliseconds(answer.held_ms()));
     if (ended) return Answer();
     Ask();
+  }
+
+  void TakeHold(std::chrono::milliseconds held) {
+    result_.held = any_hit_ ? std::min(result_.held, held) : held;
+    any_hit_ = true;
+  }
+
+  // What is known so far, and why not more.
+  void EndEarly(const absl::Status& status) {
+    if (cancelled()) return Finish(absl::CancelledError("the lookup was cancelled"));
+    unanswered_ = ReasonOfCall(status);
+    unanswered_detail_ = std::string(status.message());
+    core().counters.Missed(unanswered_);
+    Answer();
   }
 
   void Answer() {
@@ -86,36 +104,46 @@ class LookupOperation final : public OperationOf<LookupResult> {
     if (result_.chunks < chunk_count_) {
       uint32_t slot = 0;
       while (slot + 1 < slot_count_ && held(result_.chunks, slot)) ++slot;
-      result_.miss = Miss{.chunk = result_.chunks,
-                          .slot = slot,
-                          .reason = MissReason::kAbsent,
-                          .detail = "the store does not hold the key"};
+      const bool answered = size_t{result_.chunks} * slot_count_ + slot < states_.size();
+      result_.miss = Miss{
+          .chunk = result_.chunks,
+          .slot = slot,
+          .reason = answered ? MissReason::kAbsent : unanswered_,
+          .detail = answered ? "the store does not hold the key" : std::move(unanswered_detail_)};
     }
     Finish(std::move(result_));
   }
 
   // A store that cannot be reached holds nothing.
-  void OnRefused(absl::Status status) override {
-    if (absl::IsCancelled(status) || absl::IsResourceExhausted(status))
-      return Finish(std::move(status));
-    const MissReason reason =
-        absl::IsDeadlineExceeded(status) ? MissReason::kDeadline : MissReason::kPeerLost;
-    core().counters.Missed(reason);
-    LookupResult nothing;
-    nothing.miss =
-        Miss{.chunk = 0, .slot = 0, .reason = reason, .detail = std::string(status.message())};
-    Finish(std::move(nothing));
-  }
+  void OnUnreachable(absl::Status status) override { EndEarly(status); }
 
   const uint32_t slot_count_;
   const uint32_t chunk_count_;
   const std::vector<uint32_t> reaches_;
   const std::chrono::milliseconds hold_;
+  const uint32_t hold_level_;
   std::vector<Key> keys_;
   bool stop_at_absent_ = false;
   std::vector<std::optional<PieceState>> states_;  // of the keys answered so far
+  bool any_hit_ = false;
+  // Of the keys that were not answered. A store that stops at the first absent key leaves it out.
+  MissReason unanswered_ = MissReason::kAbsent;
+  std::string unanswered_detail_ = "the store does not hold the key";
   LookupResult result_;
 };
+
+Tier ReadTier(v1::Tier tier) {
+  switch (tier) {
+    case v1::GPU:
+      return Tier::kGpu;
+    case v1::HOST:
+      return Tier::kHost;
+    case v1::NVME:
+      return Tier::kNvme;
+    default:
+      return Tier::kUnknown;
+  }
+}
 
 }  // namespace
 
@@ -129,6 +157,7 @@ std::optional<PieceState> ReadPieceInfo(const v1::PieceInfo& info) {
   PieceState state;
   state.content_id = ContentId{*content_id};
   state.planes_held = info.planes_held();
+  state.tier = ReadTier(info.tier());
   for (const v1::LevelInfo& level : info.levels()) {
     state.level_bytes.push_back(level.bytes());
     state.distortions.push_back({.key = level.key_distortion(), .value = level.value_distortion()});

@@ -134,7 +134,7 @@ void NetworkConnector::LogCarrier(const std::string& carrier, const std::string&
   std::string choice = absl::StrCat(carrier, ": ", why);
   if (choice == logged_) return;
   logged_ = std::move(choice);
-  LogInfo("data path", {{"store", options_.address}, {"carrier", carrier}, {"why", why}});
+  LogDebug("data path", {{"store", options_.address}, {"carrier", carrier}, {"why", why}});
 }
 
 }  // namespace reprise::client

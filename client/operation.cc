@@ -116,8 +116,10 @@ void Operation::Begin() {
         }
         if (cancelled) {
           self->OnRefused(absl::CancelledError("cancelled before anything was sent"));
-        } else if (!channel.ok()) {
+        } else if (absl::IsCancelled(channel.status())) {
           self->OnRefused(channel.status());
+        } else if (!channel.ok()) {
+          self->OnUnreachable(channel.status());
         } else {
           self->OnChannel();
         }
@@ -140,6 +142,7 @@ void Operation::Cancel() {
     // Under the lock, so that Leave cannot come between: the core is there as long as left_ is
     // false.
     if (ticket_ != 0) withdrawn = core_.session.Withdraw(ticket_);
+    OnCancel();
   }
   if (withdrawn) std::move(withdrawn)(absl::CancelledError("cancelled by the caller"));
   CancelCalls();
@@ -162,11 +165,6 @@ void Operation::CancelCalls() {
     }
   }
   for (const auto& call : calls) call->Cancel();
-}
-
-bool Operation::cancelled() const {
-  MutexLock lock(mutex_);
-  return cancelled_;
 }
 
 void Operation::ReleaseChannel() {

@@ -18,7 +18,7 @@
 #include "client/async.h"
 #include "client/reprise.h"
 #include "client/session.h"
-#include "common/executor.h"
+#include "client/turn_queue.h"
 #include "common/mutex.h"
 #include "common/status.h"
 #include "transport/transport.h"
@@ -59,7 +59,7 @@ class Counters {
   std::atomic<uint64_t> bytes_received_{0};
   std::atomic<uint64_t> bytes_sent_{0};
   std::atomic<uint64_t> pieces_loaded_{0};
-  std::array<std::atomic<uint64_t>, 8> misses_{};
+  std::array<std::atomic<uint64_t>, kMissReasons> misses_{};
 };
 
 // What the operations of one client work with.
@@ -68,18 +68,22 @@ struct Core {
        const Clock& clock)
       : options(client_options),
         session(std::move(connector), client_options.connect_timeout, clock),
-        verifier("reprise-verify", client_options.verify_threads, kMaxOperations) {}
+        verifier("reprise-verify", client_options.verify_threads),
+        encoder("reprise-encode", client_options.encode_threads) {}
 
   const ClientOptions options;
   Counters counters;
-  // Bytes of encoded pieces that wait to be sent; outlives the core for the sake of late
-  // references.
+  // Bytes of pieces that are encoded, or about to be, and not sent; outlives the core for the sake
+  // of late references.
   const std::shared_ptr<std::atomic<uint64_t>> unsent_bytes =
       std::make_shared<std::atomic<uint64_t>>(0);
   OperationSet operations;
   Session session;
-  // Checks and decodes what fetches bring: at most one task of each operation is queued.
-  Executor verifier;
+  // Checks and decodes what fetches bring.
+  TurnQueue verifier;
+  // Encodes what publishes send: one piece a turn, the earliest deadline first, so that one whose
+  // time is over waits for the piece in hand at most.
+  TurnQueue encoder;
 };
 
 class Operation : public std::enable_shared_from_this<Operation> {
@@ -88,7 +92,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  // Once. Ends in OnChannel or OnRefused, perhaps before it returns.
+  // Once. Ends in OnChannel, OnUnreachable or OnRefused, perhaps before it returns.
   void Begin() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Any thread, at any time. What is under way ends with CANCELLED.
@@ -101,11 +105,17 @@ class Operation : public std::enable_shared_from_this<Operation> {
 
   // A channel is there: start the first call.
   virtual void OnChannel() = 0;
-  // Nothing was started, and nothing can be.
+  // Nothing was started, and nothing can be: this client refused (CANCELLED, RESOURCE_EXHAUSTED).
   virtual void OnRefused(absl::Status status) = 0;
+  // Nothing was started: the store could not be reached in time, or gave no session.
+  virtual void OnUnreachable(absl::Status status) { OnRefused(std::move(status)); }
 
   Core& core() const { return core_; }
   const Deadline& deadline() const { return deadline_; }
+
+  // Any thread; under this operation's lock, so that the core is there. Not for calls: they are
+  // cancelled anyway.
+  virtual void OnCancel() {}
 
   // Starts a call of one part; `reply` runs once, on any thread, perhaps before this returns.
   void CallUnary(int method, std::string message, SharedBytes bulk, Reply reply)
@@ -118,7 +128,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
   // Cancels the calls under way; later ones may be started.
   void CancelCalls() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  bool cancelled() const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
   // Gives the channel back before, and the client its word after, the result is delivered.
   void ReleaseChannel() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -135,7 +145,7 @@ class Operation : public std::enable_shared_from_this<Operation> {
   const Deadline deadline_;
 
   mutable Mutex mutex_;
-  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> cancelled_{false};  // set under mutex_
   bool left_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t ticket_ ABSL_GUARDED_BY(mutex_) = 0;
   ChannelRef channel_ ABSL_GUARDED_BY(mutex_);

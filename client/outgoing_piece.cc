@@ -12,36 +12,18 @@
 namespace reprise::client {
 namespace {
 
-// An encoded piece that counts as unsent while it lives.
-class UnsentBytes {
- public:
-  UnsentBytes(std::vector<std::byte> bytes, std::shared_ptr<std::atomic<uint64_t>> total)
-      : bytes_(std::move(bytes)), total_(std::move(total)) {}
-  ~UnsentBytes() { total_->fetch_sub(bytes_.size()); }
-  UnsentBytes(const UnsentBytes&) = delete;
-  UnsentBytes& operator=(const UnsentBytes&) = delete;
-
-  ByteSpan bytes() const { return bytes_; }
-
- private:
-  const std::vector<std::byte> bytes_;
-  const std::shared_ptr<std::atomic<uint64_t>> total_;
-};
-
-absl::StatusOr<SharedBytes> CountUnsent(Core& core, std::vector<std::byte> bytes) {
-  const uint64_t before = core.unsent_bytes->fetch_add(bytes.size());
-  const size_t size = bytes.size();
-  auto counted = std::make_shared<const UnsentBytes>(std::move(bytes), core.unsent_bytes);
-  if (before + size > core.options.send_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("encoded pieces of ", before, " bytes wait to be sent and ", size,
-                     " more would exceed the ", core.options.send_bytes,
-                     " of send_bytes; publish less at once, or later"));
-  }
-  return SharedBytes(counted->bytes(), counted);
+uint64_t ViewBytes(const TensorView& view) {
+  if (!view.present()) return 0;
+  uint64_t bytes = DtypeBytes(view.dtype);
+  for (const uint32_t axis : view.shape) bytes *= axis;
+  return bytes;
 }
 
 }  // namespace
+
+uint64_t OutgoingPiece::TensorBytes() const {
+  return ViewBytes(tensors.key) + ViewBytes(tensors.value);
+}
 
 bool OutgoingPiece::IsReachedBy(const PieceState& state) const {
   return Reaches({.content_id = state.content_id,
@@ -50,10 +32,31 @@ bool OutgoingPiece::IsReachedBy(const PieceState& state) const {
                  quality);
 }
 
-absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const PrefixKeys& keys,
-                                                        uint32_t chunk_count,
-                                                        std::span<const GroupViews> views,
-                                                        const PublishOptions& options) {
+bool IsExact(const PieceState& state) {
+  return state.distortions[state.planes_held - 1] == Distortion{};
+}
+
+std::shared_ptr<UnsentBytes> UnsentBytes::Reserve(Core& core, uint64_t bytes) {
+  const uint64_t before = core.unsent_bytes->fetch_add(bytes);
+  std::shared_ptr<UnsentBytes> room(new UnsentBytes(core.unsent_bytes, bytes));
+  if (before + bytes > core.options.send_bytes) room.reset();
+  return room;
+}
+
+UnsentBytes::~UnsentBytes() { Release(); }
+
+void UnsentBytes::Release() { total_->fetch_sub(reserved_.exchange(0)); }
+
+SharedBytes UnsentBytes::Keep(std::shared_ptr<UnsentBytes> self, std::vector<std::byte> encoded) {
+  total_->fetch_add(encoded.size());
+  total_->fetch_sub(reserved_.exchange(encoded.size()));
+  encoded_ = std::move(encoded);
+  return SharedBytes(ByteSpan(encoded_), std::move(self));
+}
+
+absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, uint32_t chunk_count,
+                                                      std::span<const GroupViews> views,
+                                                      const PublishOptions& options) {
   const Namespace& name_space = keys.name_space();
   REPRISE_RETURN_IF_ERROR(CheckChunks(keys, options.first_chunk, chunk_count));
   REPRISE_RETURN_IF_ERROR(CheckViews(name_space, chunk_count, views));
@@ -62,22 +65,32 @@ absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const Prefix
   pieces.reserve(size_t{chunk_count} * slots);
   for (uint32_t chunk = options.first_chunk; chunk < options.first_chunk + chunk_count; ++chunk) {
     for (uint32_t slot = 0; slot < slots; ++slot) {
-      const PieceIdentity identity{.key = keys.key(chunk, slot),
-                                   .namespace_fingerprint = keys.fingerprint(),
-                                   .slot = keys.slots()[slot],
-                                   .token_begin = uint64_t{chunk} * name_space.chunk_tokens};
-      const GroupViews tensors =
-          PieceViews(name_space, views, identity.slot, chunk - options.first_chunk);
-      REPRISE_ASSIGN_OR_RETURN(std::vector<std::byte> encoded,
-                               EncodePiece(name_space, identity, tensors.key, tensors.value));
-      REPRISE_ASSIGN_OR_RETURN(SharedBytes container, CountUnsent(core, std::move(encoded)));
-      REPRISE_ASSIGN_OR_RETURN(OutgoingPiece piece, WrapContainer(std::move(container), chunk));
+      OutgoingPiece& piece = pieces.emplace_back();
+      piece.key = keys.key(chunk, slot);
       if (chunk > 0) piece.parent = keys.key(chunk - 1, slot);
+      piece.position = chunk;
       piece.recompute_seconds = options.recompute_seconds_per_chunk / slots;
-      pieces.push_back(std::move(piece));
+      piece.identity = PieceIdentity{.key = piece.key,
+                                     .namespace_fingerprint = keys.fingerprint(),
+                                     .slot = keys.slots()[slot],
+                                     .token_begin = uint64_t{chunk} * name_space.chunk_tokens};
+      piece.tensors =
+          PieceViews(name_space, views, keys.slots()[slot], chunk - options.first_chunk);
     }
   }
   return pieces;
+}
+
+absl::Status Encode(const Namespace& name_space, std::shared_ptr<UnsentBytes> room,
+                    OutgoingPiece& piece) {
+  REPRISE_ASSIGN_OR_RETURN(
+      std::vector<std::byte> encoded,
+      EncodePiece(name_space, *piece.identity, piece.tensors.key, piece.tensors.value));
+  REPRISE_ASSIGN_OR_RETURN(const PieceMeta meta, PieceMeta::Parse(encoded));
+  piece.quality = QualityOf(meta, meta.level_count());
+  piece.container = room->Keep(room, std::move(encoded));
+  piece.room = std::move(room);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t position) {
@@ -93,6 +106,9 @@ absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t posi
                        .parent = {},
                        .position = position,
                        .recompute_seconds = 0,
+                       .identity = {},
+                       .tensors = {},
+                       .room = {},
                        .container = std::move(container),
                        .quality = QualityOf(meta, *level + 1)};
 }

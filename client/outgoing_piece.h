@@ -1,7 +1,11 @@
-// Pieces as Publish sends them: encoded, with what the store wants to know about them.
+// Pieces as Publish sends them: tensors that wait to be encoded, or encoded already, with what the
+// store wants to know about them.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -14,15 +18,46 @@
 
 namespace reprise::client {
 
+// Room in the client's send_bytes, until it is released or destroyed. Thread-safe.
+class UnsentBytes {
+ public:
+  // Null when `bytes` more would exceed options.send_bytes of the core's client.
+  static std::shared_ptr<UnsentBytes> Reserve(Core& core, uint64_t bytes);
+  ~UnsentBytes();
+  UnsentBytes(const UnsentBytes&) = delete;
+  UnsentBytes& operator=(const UnsentBytes&) = delete;
+
+  // Keeps `encoded`, and takes as much room as that needs. Once.
+  SharedBytes Keep(std::shared_ptr<UnsentBytes> self, std::vector<std::byte> encoded);
+  // The bytes have been sent, though a carrier may still refer to them for a moment.
+  void Release();
+
+ private:
+  UnsentBytes(std::shared_ptr<std::atomic<uint64_t>> total, uint64_t reserved)
+      : total_(std::move(total)), reserved_(reserved) {}
+
+  const std::shared_ptr<std::atomic<uint64_t>> total_;
+  std::atomic<uint64_t> reserved_;
+  std::vector<std::byte> encoded_;
+};
+
 struct OutgoingPiece {
   Key key;
   std::optional<Key> parent;  // the piece of the chunk before, same slot
   uint64_t position = 0;
   double recompute_seconds = 0;
+  // What it is encoded from; absent when it came encoded.
+  std::optional<PieceIdentity> identity;
+  GroupViews tensors;
+  // Once encoded.
+  std::shared_ptr<UnsentBytes> room;  // that the container takes; null when it came encoded
   SharedBytes container;
   PieceQuality quality;  // of the planes that the container has
 
-  // Whether a store that holds `state` under the key would have no use for this piece.
+  bool encoded() const { return container.size() > 0; }
+  // Bytes of its tensors: about what it takes encoded, at most.
+  uint64_t TensorBytes() const;
+  // Whether a store that holds `state` under the key would have no use for this encoded piece.
   bool IsReachedBy(const PieceState& state) const;
   // Whether it would have the first planes of this very piece.
   bool IsBegunBy(const PieceState& state) const {
@@ -30,13 +65,18 @@ struct OutgoingPiece {
   }
 };
 
-// Encodes every piece of `chunk_count` chunks from options.first_chunk on, on the caller's thread.
-// The encoded bytes count against options.send_bytes of the client until they are sent:
-// RESOURCE_EXHAUSTED beyond. INVALID_ARGUMENT when chunks or views do not match the keys.
-absl::StatusOr<std::vector<OutgoingPiece>> EncodeChunks(Core& core, const PrefixKeys& keys,
-                                                        uint32_t chunk_count,
-                                                        std::span<const GroupViews> views,
-                                                        const PublishOptions& options);
+// Whether what is held is exact, so that no encoding of the same tensors could add to it.
+bool IsExact(const PieceState& state);
+
+// Every piece of `chunk_count` chunks from options.first_chunk on, none encoded yet. `views` are
+// borrowed by the pieces. INVALID_ARGUMENT when chunks or views do not match the keys.
+absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, uint32_t chunk_count,
+                                                      std::span<const GroupViews> views,
+                                                      const PublishOptions& options);
+
+// Encodes `piece`, on this thread, into the room reserved for it. Errors as EncodePiece.
+absl::Status Encode(const Namespace& name_space, std::shared_ptr<UnsentBytes> room,
+                    OutgoingPiece& piece);
 
 // A container, whole or cut to a level, under the key in its header. DATA_LOSS or UNIMPLEMENTED as
 // PieceMeta::Parse, DATA_LOSS when it ends elsewhere than its levels do.

@@ -1,8 +1,9 @@
-// Publish: encoded pieces on their way to the store.
+// Publish: pieces on their way to the store.
 //
-// Tensors are encoded before Publish returns, so the caller may reuse them at once; what the store
-// holds already is then left out, and the rest goes in steps of one part, a bounded number at a
-// time. A piece's memory is given back when its last step has been answered.
+// The store is asked first what it holds. What it does not is then encoded, piece by piece on the
+// client's encoder threads and only a little ahead of what is being sent, and goes in steps of one
+// part, a bounded number at a time. A piece's memory is given back when its last step has been
+// answered. Only encoding turns read the caller's tensors, and the result waits for the last.
 
 #include <algorithm>
 #include <memory>
@@ -12,7 +13,6 @@
 
 #include "client/entry_points.h"
 #include "client/outgoing_piece.h"
-#include "client/views.h"
 #include "common/limits.h"
 #include "proto/reprise.pb.h"
 
@@ -21,11 +21,19 @@ namespace {
 
 // Steps under way at once, over all pieces of one publish.
 constexpr uint32_t kMaxSteps = 4;
+// Encoded and not stored yet, in one publish, before it encodes another piece: either limit stops
+// it, but one piece it may always have.
+constexpr uint32_t kMaxPiecesAhead = 2 * kMaxSteps;
+constexpr uint64_t kMaxBytesAhead = kMaxSteps * kMaxPartBytes;
 
-class PublishOperation final : public OperationOf<PublishResult> {
+class PublishOperation final : public OperationOf<PublishResult>, public TurnTaker {
  public:
-  PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces)
-      : OperationOf(publish_core, deadline), uploads_(pieces.size()) {
+  // Without a namespace: `pieces` come encoded.
+  PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces,
+                   std::optional<Namespace> name_space)
+      : OperationOf(publish_core, deadline),
+        name_space_(std::move(name_space)),
+        uploads_(pieces.size()) {
     for (size_t i = 0; i < pieces.size(); ++i) uploads_[i].piece = std::move(pieces[i]);
   }
 
@@ -33,8 +41,9 @@ class PublishOperation final : public OperationOf<PublishResult> {
   enum class Outcome : uint8_t { kNone, kStored, kAlreadyHeld };
   struct Upload {
     OutgoingPiece piece;
-    bool held_begins_it = false;  // the store had fewer planes of the same content when asked
-    bool opened = false;          // the first step has been answered
+    std::optional<PieceState> held;  // under its key, and not enough
+    uint64_t bytes_ahead = 0;        // of it, while it counts as encoded ahead
+    bool opened = false;             // the first step has been answered
     uint64_t upload_id = 0;
     uint64_t next_offset = 0;
     uint32_t steps_under_way = 0;
@@ -48,11 +57,22 @@ class PublishOperation final : public OperationOf<PublishResult> {
 
   void OnChannel() override { Ask(0); }
 
+  // Under way or not: an encoding that waits for its turn gets it at once, and ends the operation.
+  void OnCancel() override { Schedule(kAtOnce); }
+
   void Ask(size_t first);
   void OnLookup(size_t first, size_t end, absl::StatusOr<transport::UnaryReply> reply);
 
   // Starts steps until the window is full or nothing is left; finishes when all is answered.
   void Pump() ABSL_LOCKS_EXCLUDED(uploads_mutex_);
+  // Begins to wait for an encoding turn, when there is something to encode and room for it; a
+  // failure when there never will be.
+  void WantTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  void Schedule(TimePoint due);
+  void Turn() override ABSL_LOCKS_EXCLUDED(uploads_mutex_);
+  void TakeEncoded(size_t index, OutgoingPiece piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  // The first failure counts; what is under way is to end.
+  void Fail(absl::Status failure) ABSL_LOCKS_EXCLUDED(uploads_mutex_);
   std::optional<Step> NextStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
   Step StepOf(size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
   void Send(Step step);
@@ -61,11 +81,17 @@ class PublishOperation final : public OperationOf<PublishResult> {
   absl::Status TakeReply(Upload& upload, const absl::StatusOr<transport::UnaryReply>& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
 
+  const std::optional<Namespace> name_space_;
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<size_t> open_
       ABSL_GUARDED_BY(uploads_mutex_);  // uploads begun and not over, oldest first
   size_t next_upload_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
+  size_t next_encoding_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
+  // Set while a turn is waited for or encoding; null when not.
+  std::shared_ptr<UnsentBytes> room_ ABSL_GUARDED_BY(uploads_mutex_);
+  uint32_t pieces_ahead_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
+  uint64_t bytes_ahead_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
   uint32_t steps_under_way_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
   bool pumping_ ABSL_GUARDED_BY(uploads_mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(uploads_mutex_) = false;
@@ -101,13 +127,17 @@ void PublishOperation::OnLookup(size_t first, size_t end,
   {
     MutexLock lock(uploads_mutex_);
     for (size_t i = first; i < end; ++i) {
-      const auto state = ReadPieceInfo(answer.pieces(static_cast<int>(i - first)));
+      auto state = ReadPieceInfo(answer.pieces(static_cast<int>(i - first)));
       Upload& upload = uploads_[i];
-      upload.held_begins_it = state && upload.piece.IsBegunBy(*state);
-      if (!state || !upload.piece.IsReachedBy(*state)) continue;
-      upload.outcome = Outcome::kAlreadyHeld;
-      upload.piece.container = {};
-      ++result_.pieces_already_held;
+      if (!state) continue;
+      // What is not encoded yet can be compared once it is.
+      if (upload.piece.encoded() ? upload.piece.IsReachedBy(*state) : IsExact(*state)) {
+        upload.outcome = Outcome::kAlreadyHeld;
+        upload.piece.container = {};
+        ++result_.pieces_already_held;
+      } else {
+        upload.held = std::move(state);
+      }
     }
     more = end < uploads_.size();
   }
@@ -132,8 +162,9 @@ void PublishOperation::Pump() {
       MutexLock lock(uploads_mutex_);
       step = NextStep();
       if (!step) {
+        WantTurn();
         pumping_ = false;
-        if (steps_under_way_ > 0 || finished_) return;
+        if (steps_under_way_ > 0 || room_ != nullptr || finished_) return;
         finished_ = true;
         failure = failure_;
         result = result_;
@@ -154,19 +185,100 @@ std::optional<PublishOperation::Step> PublishOperation::NextStep() {
     if (upload.opened && upload.next_offset < upload.piece.container.size()) return StepOf(index);
   }
   while (next_upload_ < uploads_.size()) {
-    const size_t index = next_upload_++;
-    if (uploads_[index].outcome != Outcome::kNone) continue;
-    open_.push_back(index);
-    return StepOf(index);
+    const size_t index = next_upload_;
+    if (uploads_[index].outcome == Outcome::kNone) {
+      if (!uploads_[index].piece.encoded()) break;
+      open_.push_back(index);
+      ++next_upload_;
+      return StepOf(index);
+    }
+    ++next_upload_;
   }
   return std::nullopt;
+}
+
+void PublishOperation::WantTurn() {
+  if (!failure_.ok() || room_ != nullptr) return;
+  while (next_encoding_ < uploads_.size() && (uploads_[next_encoding_].outcome != Outcome::kNone ||
+                                              uploads_[next_encoding_].piece.encoded())) {
+    ++next_encoding_;
+  }
+  if (next_encoding_ == uploads_.size()) return;
+  const uint64_t bytes = uploads_[next_encoding_].piece.TensorBytes();
+  const bool first = pieces_ahead_ == 0;
+  if (!first && (pieces_ahead_ >= kMaxPiecesAhead || bytes_ahead_ + bytes > kMaxBytesAhead)) return;
+  room_ = UnsentBytes::Reserve(core(), bytes);
+  if (room_ != nullptr) return Schedule(deadline().at());
+  // Its own pieces will make room, those of others perhaps not in time.
+  if (first) {
+    failure_ = absl::ResourceExhaustedError(absl::StrCat(
+        "a piece of ", bytes, " bytes does not fit beside what waits to be sent in the ",
+        core().options.send_bytes, " of send_bytes; publish less at once, or later"));
+  }
+}
+
+void PublishOperation::Schedule(TimePoint due) {
+  core().encoder.Schedule(std::static_pointer_cast<PublishOperation>(shared_from_this()), due);
+}
+
+void PublishOperation::Turn() {
+  size_t index = 0;
+  OutgoingPiece piece;
+  std::shared_ptr<UnsentBytes> room;
+  absl::Status encoded;
+  {
+    MutexLock lock(uploads_mutex_);
+    if (room_ == nullptr) return;  // only a cancellation that came too late to matter
+    encoded = failure_;
+    index = next_encoding_;
+    piece = uploads_[index].piece;
+    room = room_;
+  }
+  if (cancelled()) {
+    encoded = absl::CancelledError("the publish was cancelled");
+  } else if (deadline().PassedAt(Clock::Steady().Now())) {
+    encoded = absl::DeadlineExceededError("the deadline passed before everything was encoded");
+  }
+  if (encoded.ok()) encoded = Encode(*name_space_, std::move(room), piece);
+  if (!encoded.ok()) Fail(std::move(encoded));
+  {
+    MutexLock lock(uploads_mutex_);
+    room_ = nullptr;
+    if (piece.encoded()) TakeEncoded(index, std::move(piece));
+  }
+  Pump();
+}
+
+void PublishOperation::TakeEncoded(size_t index, OutgoingPiece piece) {
+  Upload& upload = uploads_[index];
+  ++next_encoding_;
+  if (upload.held && piece.IsReachedBy(*upload.held)) {
+    upload.outcome = Outcome::kAlreadyHeld;
+    ++result_.pieces_already_held;
+    return;
+  }
+  upload.piece = std::move(piece);
+  upload.bytes_ahead = upload.piece.container.size();
+  ++pieces_ahead_;
+  bytes_ahead_ += upload.bytes_ahead;
+}
+
+void PublishOperation::Fail(absl::Status failure) {
+  {
+    MutexLock lock(uploads_mutex_);
+    if (!failure_.ok()) return;
+    failure_ = std::move(failure);
+    // Nothing is encoded any more.
+    if (room_ != nullptr) Schedule(kAtOnce);
+  }
+  CancelCalls();
 }
 
 PublishOperation::Step PublishOperation::StepOf(size_t index) {
   Upload& upload = uploads_[index];
   const OutgoingPiece& piece = upload.piece;
   // Where the store goes on from what it has is in its first answer; nothing is sent in vain.
-  const bool only_asks = !upload.opened && upload.held_begins_it;
+  const bool only_asks = !upload.opened && upload.held && piece.IsBegunBy(*upload.held);
   const size_t size =
       only_asks ? 0 : std::min<size_t>(kMaxPartBytes, piece.container.size() - upload.next_offset);
   Step step{
@@ -201,7 +313,7 @@ void PublishOperation::Send(Step step) {
 
 void PublishOperation::OnStep(size_t index, uint64_t bytes,
                               absl::StatusOr<transport::UnaryReply> reply) {
-  bool cancel_rest = false;
+  absl::Status taken;
   SharedBytes done_with;
   {
     MutexLock lock(uploads_mutex_);
@@ -212,18 +324,20 @@ void PublishOperation::OnStep(size_t index, uint64_t bytes,
       result_.bytes_sent += bytes;
       core().counters.Sent(bytes);
     }
-    absl::Status taken = TakeReply(upload, reply);
-    if (!taken.ok() && failure_.ok()) {
-      failure_ = std::move(taken);
-      cancel_rest = true;
-    }
+    taken = TakeReply(upload, reply);
     if (upload.outcome != Outcome::kNone && upload.steps_under_way == 0) {
       open_.erase(std::find(open_.begin(), open_.end(), index));
       done_with = std::move(upload.piece.container);
+      if (upload.piece.room != nullptr) {
+        upload.piece.room->Release();
+        bytes_ahead_ -= upload.bytes_ahead;
+        --pieces_ahead_;
+      }
       ++(upload.outcome == Outcome::kStored ? result_.pieces_stored : result_.pieces_already_held);
     }
   }
-  if (cancel_rest) CancelCalls();
+  if (!taken.ok()) Fail(std::move(taken));
+  done_with = {};
   Pump();
 }
 
@@ -272,12 +386,12 @@ absl::Status PublishOperation::TakeReply(Upload& upload,
 }  // namespace
 
 Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t chunk_count,
-                                  std::span<const GroupViews> views, PublishOptions options,
+                                  std::vector<GroupViews> views, PublishOptions options,
                                   Deadline deadline) {
-  auto pieces = EncodeChunks(core, keys, chunk_count, views, options);
+  auto pieces = PlanChunks(keys, chunk_count, views, options);
   if (!pieces.ok()) return Refused<PublishResult>(pieces.status());
   return PublishOperation::Run(
-      std::make_shared<PublishOperation>(core, deadline, *std::move(pieces)));
+      std::make_shared<PublishOperation>(core, deadline, *std::move(pieces), keys.name_space()));
 }
 
 Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64_t position,
@@ -287,7 +401,7 @@ Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64
   std::vector<OutgoingPiece> pieces;
   pieces.push_back(*std::move(piece));
   return PublishOperation::Run(
-      std::make_shared<PublishOperation>(core, deadline, std::move(pieces)));
+      std::make_shared<PublishOperation>(core, deadline, std::move(pieces), std::nullopt));
 }
 
 }  // namespace reprise::client

@@ -2,10 +2,9 @@
 // are.
 //
 //   auto client = reprise::Client::Connect({.address = "127.0.0.1:7070"});
-//   auto keys   = reprise::PrefixKeys::Create(name_space, tenant_secret, tokens);
-//   auto hit    = (*client)->Lookup(*keys, {}, deadline).Wait();          // how many leading
-//   chunks are there auto loaded = (*client)->Load(*keys, 0, hit->chunks, views, {},
-//   deadline).Wait();
+//   auto keys = reprise::PrefixKeys::Create(name_space, tenant_secret, tokens);
+//   auto hit = (*client)->Lookup(*keys, {}, deadline).Wait();  // how many leading chunks are there
+//   auto loaded = (*client)->Load(*keys, 0, hit->chunks, views, {}, deadline).Wait();
 //
 // Every operation is asynchronous, batched, cancellable and bounded by a deadline; it returns an
 // Async<T> at once. Key, content id, namespace and every checksum are verified before a byte
@@ -15,10 +14,11 @@
 // A Client is thread-safe. It reconnects by itself, with back-off, when its store comes back.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,6 +30,7 @@
 #include "chunk/keys.h"
 #include "chunk/namespace.h"
 #include "client/async.h"
+#include "client/results.h"
 #include "codec/codec.h"
 #include "common/bytes.h"
 #include "common/clock.h"
@@ -51,8 +52,12 @@ struct ClientOptions {
   std::chrono::milliseconds connect_timeout{5'000};
   // Registered memory for parts on their way in; a multiple of kMaxPartBytes, at least 2 of them.
   size_t receive_bytes = 64 * kMiB;
-  // Encoded pieces of all publishes that wait to be sent; more is refused with RESOURCE_EXHAUSTED.
+  // What all publishes together have encoded and not sent yet, about. A publish encodes as it
+  // sends, so it needs room for a few pieces; RESOURCE_EXHAUSTED when there is not even that for
+  // one.
   size_t send_bytes = 2 * kGiB;
+  // Threads that encode what publishes send, one piece at a time each.
+  size_t encode_threads = 1;
   // Threads that verify and decode what loads bring.
   size_t verify_threads = 1;
 };
@@ -63,46 +68,11 @@ struct GroupViews {
   TensorView value;  // absent for groups with value_dim 0
 };
 
-enum class MissReason : uint8_t {
-  kAbsent,          // the store does not hold the key
-  kOtherContent,    // it holds other bytes than Lookup reported
-  kCorrupt,         // checksum, content id or key does not match
-  kOtherNamespace,  // a piece of another namespace under this key
-  kTruncated,       // fewer bytes or planes than promised
-  kUnknownFormat,   // a codec or version that this build cannot read
-  kPeerLost,        // the store went away
-  kDeadline,        // the deadline passed first
-};
-std::string_view MissReasonName(MissReason reason);
-
-struct Miss {
-  uint32_t chunk = 0;
-  uint32_t slot = 0;
-  MissReason reason = MissReason::kAbsent;
-  std::string detail;
-};
-
 struct LookupOptions {
-  // Ask the store to keep what it reports for this long; it bounds it, and says in `held` what it
-  // granted.
+  // Ask the store to keep what it reports, up to hold_level, for this long; it bounds it, and says
+  // in `held` what it granted.
   std::chrono::milliseconds hold{0};
-};
-
-// One piece as the store holds it; without levels when it holds none.
-struct PieceState {
-  ContentId content_id;
-  std::vector<uint64_t> level_bytes;    // header, directory and planes 0..k
-  std::vector<Distortion> distortions;  // worst layer, per level
-  uint32_t planes_held = 0;
-};
-
-struct LookupResult {
-  uint32_t chunks = 0;  // leading chunks of which every needed piece is held
-  std::vector<PieceState>
-      pieces;  // of those chunks, chunk-major, in the order of PrefixKeys::slots()
-  std::chrono::microseconds store_queue_delay{0};
-  std::chrono::milliseconds held{0};
-  std::optional<Miss> miss;  // why not one chunk more; nullopt when every chunk is there
+  uint32_t hold_level = kMaxPlanes - 1;
 };
 
 struct PublishOptions {
@@ -110,58 +80,30 @@ struct PublishOptions {
   double recompute_seconds_per_chunk = 0;
 };
 
-struct PublishResult {
-  uint32_t pieces_stored = 0;
-  uint32_t pieces_already_held = 0;
-  uint64_t bytes_sent = 0;
+// A step of a plan: one chunk, or some of its layers.
+struct Selection {
+  uint32_t chunk = 0;
+  uint32_t level = kMaxPlanes - 1;  // highest level to load; the store sends what it holds of it
+  // The model's layer indices, half open, in whichever groups they are.
+  uint32_t layer_begin = 0;
+  uint32_t layer_end = std::numeric_limits<uint32_t>::max();
 };
+
+// Told what became of each selection, by its index, in their order and before the load is done. On
+// a thread of the client's, which it must not block for long. What is complete may be used at once:
+// the load does not touch it again, unless a later selection names the same layers.
+using LoadObserver = std::function<void(size_t selection, const SelectionResult& result)>;
 
 struct LoadOptions {
-  // Highest level to load; the store sends what it holds of it.
+  // Of a load without a plan: each chunk in turn, at this level, and nothing after the first miss.
   uint32_t level = kMaxPlanes - 1;
+  // What to load, in this order; a miss ends its own selection only. Chunks that are not named are
+  // left as they are. Window and state groups come for what stands at the end of each run of
+  // consecutive chunks. Read before Load returns.
+  std::span<const Selection> plan{};
   // What Lookup of the same keys reported: other content is then a miss. Read before Load returns.
   const LookupResult* expected = nullptr;
-};
-
-struct LoadResult {
-  uint32_t chunks =
-      0;  // leading chunks (from the first asked) that are complete in the caller's tensors
-  uint64_t bytes_received = 0;
-  bool lossless = true;      // every loaded piece has distortion 0 at its level
-  std::vector<Miss> misses;  // why the rest is missing (a load ends at its first miss); empty when
-                             // everything came
-};
-
-struct ObjectInfo {
-  Key key;
-  Digest namespace_fingerprint;
-  uint64_t position = 0;
-  PieceState state;
-};
-
-struct ObjectPage {
-  std::vector<ObjectInfo> objects;
-  bool more = false;
-};
-
-struct ObjectStat {
-  std::optional<ObjectInfo> info;  // nullopt: absent
-  std::vector<std::byte> meta;     // header and directory
-  bool dropped_as_corrupt = false;
-};
-
-struct ObjectBytes {
-  std::optional<Miss> miss;          // set: nothing below is
-  std::vector<std::byte> container;  // verified; shortened to `level` when the store holds less
-  uint32_t level = 0;
-};
-
-// Counted since Connect.
-struct ClientCounters {
-  uint64_t bytes_received = 0;
-  uint64_t bytes_sent = 0;
-  uint64_t pieces_loaded = 0;
-  std::array<uint64_t, 8> misses{};  // indexed by MissReason
+  LoadObserver observer{};
 };
 
 class Client {
@@ -176,22 +118,28 @@ class Client {
 
   // ---- prefixes of tokens ----
 
-  // How many leading chunks of `keys` can be loaded. A store that cannot be reached gives 0 chunks.
+  // How many leading chunks of `keys` can be loaded. A store that cannot be reached, or is too busy
+  // to answer, gives fewer chunks, down to 0, and a miss that says why. CANCELLED after Cancel;
+  // RESOURCE_EXHAUSTED when this client has too many operations under way.
   virtual Async<LookupResult> Lookup(const PrefixKeys& keys, LookupOptions options,
                                      Deadline deadline) = 0;
 
-  // Encodes and stores `chunk_count` whole chunks from options.first_chunk on. views[g] holds group
-  // g's tensors for exactly those chunks' tokens. The views are read before the call returns;
-  // pieces that the store holds already are not sent. INVALID_ARGUMENT when shapes do not match the
-  // namespace; RESOURCE_EXHAUSTED when the store has no room.
+  // Stores `chunk_count` whole chunks from options.first_chunk on. views[g] holds group g's tensors
+  // for exactly those chunks (see ShapeOf). Returns at once: the store is asked first, and what it
+  // does not hold is encoded on the client's own threads while it is sent. So the views' memory
+  // belongs to the client until the operation is done (Wait returned, or the callback ran): keep it
+  // valid and unchanged until then, also after Cancel. INVALID_ARGUMENT when shapes do not match
+  // the namespace; RESOURCE_EXHAUSTED when the store or options.send_bytes has no room.
   virtual Async<PublishResult> Publish(const PrefixKeys& keys, uint32_t chunk_count,
-                                       std::span<const GroupViews> views, PublishOptions options,
+                                       std::vector<GroupViews> views, PublishOptions options,
                                        Deadline deadline) = 0;
 
-  // Loads chunks [first, first + count) into `views`, whose token axis covers exactly them. The
-  // views' memory must stay valid until the operation is done (Wait returned, or the callback ran).
-  // Bytes of chunks beyond LoadResult::chunks are unspecified. INVALID_ARGUMENT when shapes do not
-  // match the namespace; everything else that goes wrong is a miss in the result.
+  // Loads chunks [first, first + count), or what options.plan names of them, into `views`, whose
+  // token axis covers exactly those chunks (see ShapeOf). The views' memory must stay valid until
+  // the operation is done (Wait returned, or the callback ran). Bytes of selections that are not
+  // complete are unspecified. INVALID_ARGUMENT when shapes do not match the namespace or the plan
+  // leaves chunks or layers, CANCELLED after Cancel, RESOURCE_EXHAUSTED when this client has too
+  // many operations under way; everything else that goes wrong is a miss in the result.
   virtual Async<LoadResult> Load(const PrefixKeys& keys, uint32_t first, uint32_t count,
                                  std::vector<GroupViews> views, LoadOptions options,
                                  Deadline deadline) = 0;

@@ -5,6 +5,8 @@
 #include <functional>
 #include <numeric>
 
+#include "codec/codec.h"
+
 namespace reprise::client {
 namespace {
 
@@ -66,6 +68,15 @@ Namespace HybridNamespace() {
   return SampleNamespace({AttentionGroup(GroupKind::kFullAttention, 0, 2), window});
 }
 
+Namespace StateNamespace() {
+  LayerGroup state = AttentionGroup(GroupKind::kState, 2, 2);
+  state.key_dim = 100;
+  state.value_dim = 0;
+  LayerGroup opaque = AttentionGroup(GroupKind::kOpaque, 4, 2);
+  opaque.value_dim = 0;
+  return SampleNamespace({AttentionGroup(GroupKind::kFullAttention, 0, 2), state, opaque});
+}
+
 std::vector<uint32_t> SampleTokens(size_t count, uint32_t seed) {
   std::vector<uint32_t> tokens(count);
   for (size_t i = 0; i < count; ++i) tokens[i] = static_cast<uint32_t>(i * 7919 + seed * 104729);
@@ -84,14 +95,17 @@ struct SampleTensors::Tensor {
                                    uint32_t head, uint32_t dim)>;
 
   // Elements in memory order decide the strides; `row_gap` unused bytes follow each row of dims.
-  Tensor(std::array<uint32_t, 4> shape, Layout layout) {
+  Tensor(const std::array<uint64_t, 4>& dims, const GroupShape& group, Layout layout)
+      : chunk_rows(group.chunk_rows), element_bytes(DtypeBytes(group.dtype)) {
+    std::array<uint32_t, 4> shape{};
+    for (size_t axis = 0; axis < 4; ++axis) shape[axis] = static_cast<uint32_t>(dims[axis]);
     const int64_t row_gap = layout == Layout::kHeadsFirst ? 6 : 0;
-    const int64_t row = int64_t{shape[3]} * 2 + row_gap;
+    const int64_t row = static_cast<int64_t>(shape[3] * element_bytes) + row_gap;
     const int64_t layers = shape[0];
     const int64_t tokens = shape[1];
     const int64_t heads = shape[2];
     bytes.assign(static_cast<size_t>(layers * tokens * heads * row) + 2 * kGuardBytes, kGuard);
-    view.dtype = Dtype::kBf16;
+    view.dtype = group.dtype;
     view.shape = shape;
     view.data = bytes.data() + kGuardBytes;
     switch (layout) {
@@ -115,12 +129,14 @@ struct SampleTensors::Tensor {
           std::byte* const row = view.data + layer * view.stride_bytes[0] +
                                  token * view.stride_bytes[1] + head * view.stride_bytes[2];
           for (uint32_t dim = 0; dim < view.shape[3]; ++dim)
-            visit(row + dim * 2, layer, token, head, dim);
+            visit(row + dim * element_bytes, layer, token, head, dim);
         }
       }
     }
   }
 
+  const uint32_t chunk_rows;
+  const size_t element_bytes;
   std::vector<std::byte> bytes;
   TensorView view;
 };
@@ -129,12 +145,9 @@ SampleTensors::SampleTensors(const Namespace& name_space, uint32_t first, uint32
                              Layout layout)
     : name_space_(name_space), first_(first) {
   for (const LayerGroup& group : name_space_.groups) {
-    const uint32_t layers = static_cast<uint32_t>(group.layers.size());
-    const uint32_t tokens = count * name_space_.chunk_tokens;
-    tensors_.push_back(std::make_unique<Tensor>(
-        std::array{layers, tokens, group.kv_heads, group.key_dim}, layout));
-    tensors_.push_back(std::make_unique<Tensor>(
-        std::array{layers, tokens, group.kv_heads, group.value_dim}, layout));
+    const GroupShape shape = ShapeOf(name_space_, group, count);
+    tensors_.push_back(std::make_unique<Tensor>(shape.key, shape, layout));
+    tensors_.push_back(std::make_unique<Tensor>(shape.value, shape, layout));
   }
 }
 
@@ -154,8 +167,8 @@ void SampleTensors::Fill(uint32_t seed) {
     tensors_[t]->ForEach(
         [&](std::byte* element, uint32_t layer, uint32_t token, uint32_t head, uint32_t dim) {
           const uint16_t value =
-              ValueAt(seed, t, layer, first_ * name_space_.chunk_tokens + token, head, dim);
-          std::memcpy(element, &value, sizeof(value));
+              ValueAt(seed, t, layer, first_ * tensors_[t]->chunk_rows + token, head, dim);
+          std::memcpy(element, &value, tensors_[t]->element_bytes);
         });
   }
 }
@@ -163,15 +176,14 @@ void SampleTensors::Fill(uint32_t seed) {
 bool SampleTensors::Holds(uint32_t seed, size_t group, uint32_t begin, uint32_t end) const {
   bool equal = true;
   for (const size_t t : {2 * group, 2 * group + 1}) {
-    tensors_[t]->ForEach([&](const std::byte* element, uint32_t layer, uint32_t token,
-                             uint32_t head, uint32_t dim) {
-      const uint32_t position = first_ * name_space_.chunk_tokens + token;
-      if (position < begin * name_space_.chunk_tokens || position >= end * name_space_.chunk_tokens)
-        return;
-      uint16_t value = 0;
-      std::memcpy(&value, element, sizeof(value));
-      if (value != ValueAt(seed, t, layer, position, head, dim)) equal = false;
-    });
+    tensors_[t]->ForEach(
+        [&](const std::byte* element, uint32_t layer, uint32_t token, uint32_t head, uint32_t dim) {
+          const uint32_t chunk_rows = tensors_[t]->chunk_rows;
+          const uint32_t position = first_ * chunk_rows + token;
+          if (position < begin * chunk_rows || position >= end * chunk_rows) return;
+          const uint16_t value = ValueAt(seed, t, layer, position, head, dim);
+          if (std::memcmp(element, &value, tensors_[t]->element_bytes) != 0) equal = false;
+        });
   }
   return equal;
 }
@@ -188,7 +200,7 @@ bool SampleTensors::GuardsIntact() const {
     std::vector<bool> used(tensor->bytes.size());
     tensor->ForEach([&](const std::byte* element, uint32_t, uint32_t, uint32_t, uint32_t) {
       const size_t at = static_cast<size_t>(element - tensor->bytes.data());
-      used[at] = used[at + 1] = true;
+      for (size_t i = 0; i < tensor->element_bytes; ++i) used[at + i] = true;
     });
     for (size_t i = 0; i < used.size(); ++i) {
       if (!used[i] && tensor->bytes[i] != kGuard) return false;

@@ -18,6 +18,7 @@ namespace reprise::client {
 Namespace AttentionNamespace();  // one group of K and V, cut into 2 x 2 pieces a chunk
 Namespace LatentNamespace();     // one latent group
 Namespace HybridNamespace();     // full attention, and a window of 24 tokens: 2 chunks
+Namespace StateNamespace();      // full attention, a state, and opaque bytes for each token
 
 // `count` token ids that differ by `seed`.
 std::vector<uint32_t> SampleTokens(size_t count, uint32_t seed = 1);

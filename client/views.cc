@@ -14,15 +14,16 @@ absl::Status CheckTensor(const char* name, size_t group, const TensorView& view,
     return absl::InvalidArgumentError(absl::StrCat("group ", group, " has no ", name, " tensor"));
   }
   if (view.dtype != dtype) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "group ", group, "'s ", name, " tensor has dtype ", static_cast<int>(view.dtype),
-        ", the namespace says ", static_cast<int>(dtype)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("group ", group, "'s ", name, " tensor has dtype ",
+                     static_cast<int>(view.dtype), ", the group needs ", static_cast<int>(dtype)));
   }
   for (size_t axis = 0; axis < shape.size(); ++axis) {
     if (view.shape[axis] == shape[axis]) continue;
     return absl::InvalidArgumentError(absl::StrCat(
         "group ", group, "'s ", name, " tensor has shape [", absl::StrJoin(view.shape, ", "),
-        "] (layers, tokens, KV heads, dims), needed is [", absl::StrJoin(shape, ", "), "]"));
+        "] (layers, tokens or chunks, KV heads, dims), needed is [", absl::StrJoin(shape, ", "),
+        "]"));
   }
   return absl::OkStatus();
 }
@@ -36,20 +37,16 @@ absl::Status CheckViews(const Namespace& name_space, uint32_t chunk_count,
                                                    " layer groups given, the namespace has ",
                                                    name_space.groups.size()));
   }
-  const uint64_t tokens = uint64_t{chunk_count} * name_space.chunk_tokens;
   for (size_t g = 0; g < views.size(); ++g) {
     const LayerGroup& group = name_space.groups[g];
-    REPRISE_RETURN_IF_ERROR(
-        CheckTensor("key", g, views[g].key, name_space.kv_dtype,
-                    {group.layers.size(), tokens, group.kv_heads, group.key_dim}));
+    const GroupShape shape = ShapeOf(name_space, group, chunk_count);
+    REPRISE_RETURN_IF_ERROR(CheckTensor("key", g, views[g].key, shape.dtype, shape.key));
     if (group.value_dim == 0) {
       if (!views[g].value.present()) continue;
       return absl::InvalidArgumentError(
           absl::StrCat("group ", g, " has no values, but a value tensor is given"));
     }
-    REPRISE_RETURN_IF_ERROR(
-        CheckTensor("value", g, views[g].value, name_space.kv_dtype,
-                    {group.layers.size(), tokens, group.kv_heads, group.value_dim}));
+    REPRISE_RETURN_IF_ERROR(CheckTensor("value", g, views[g].value, shape.dtype, shape.value));
   }
   return absl::OkStatus();
 }
@@ -65,8 +62,9 @@ absl::Status CheckChunks(const PrefixKeys& keys, uint32_t first, uint32_t count)
 GroupViews PieceViews(const Namespace& name_space, std::span<const GroupViews> views,
                       const PieceSlot& slot, uint32_t chunk) {
   const GroupViews& group = views[slot.group];
-  const uint32_t begin = chunk * name_space.chunk_tokens;
-  const uint32_t end = begin + name_space.chunk_tokens;
+  const uint32_t rows = ShapeOf(name_space, name_space.groups[slot.group], 1).chunk_rows;
+  const uint32_t begin = chunk * rows;
+  const uint32_t end = begin + rows;
   GroupViews piece;
   piece.key =
       group.key.Sub(slot.layer_begin, slot.layer_end, begin, end, slot.head_begin, slot.head_end);

@@ -12,7 +12,7 @@
 namespace reprise::client {
 
 // INVALID_ARGUMENT, naming the group and what differs, unless `views` has the namespace's groups,
-// dtype, layers, heads and dims, and `chunk_count` chunks' tokens.
+// each as ShapeOf says for `chunk_count` chunks.
 absl::Status CheckViews(const Namespace& name_space, uint32_t chunk_count,
                         std::span<const GroupViews> views);
 

@@ -108,6 +108,16 @@ TensorView TensorView::Sub(uint32_t layer_begin, uint32_t layer_end, uint32_t to
   return sub;
 }
 
+GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_t chunk_count) {
+  GroupShape shape;
+  shape.dtype = IsOpaque(group.kind) ? Dtype::kOpaque : name_space.kv_dtype;
+  shape.chunk_rows = group.kind == GroupKind::kState ? 1 : name_space.chunk_tokens;
+  const uint64_t rows = uint64_t{chunk_count} * shape.chunk_rows;
+  shape.key = {group.layers.size(), rows, group.kv_heads, group.key_dim};
+  shape.value = {group.layers.size(), rows, group.kv_heads, group.value_dim};
+  return shape;
+}
+
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
                                                    const TensorView& key, const TensorView& value) {
@@ -117,21 +127,21 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
     return absl::InvalidArgumentError("K is absent or has no tokens");
   }
   const LayerGroup& group = name_space.groups[identity.slot.group];
+  const GroupShape shape = ShapeOf(name_space, group, 1);
   PieceHeader header;
   header.key = identity.key;
   header.namespace_fingerprint = identity.namespace_fingerprint;
   header.group_kind = group.kind;
-  header.dtype = IsOpaque(group.kind) ? Dtype::kOpaque : name_space.kv_dtype;
+  header.dtype = shape.dtype;
   header.codec = CodecId::kRaw;
   header.slot = identity.slot;
   header.key_dim = group.key_dim;
   header.value_dim = group.value_dim;
   header.token_begin = identity.token_begin;
   header.token_count = key.shape[1];
-  if (header.token_count > name_space.chunk_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("K has ", header.token_count,
-                                                   " tokens, but a chunk of the namespace has ",
-                                                   name_space.chunk_tokens));
+  if (header.token_count > shape.chunk_rows) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "K has ", header.token_count, " tokens, but a chunk of the group has ", shape.chunk_rows));
   }
   REPRISE_RETURN_IF_ERROR(CheckViews(header, key, value));
   // Raw is lossless: one level with distortion 0 everywhere.

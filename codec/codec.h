@@ -43,10 +43,21 @@ struct PieceIdentity {
   uint64_t token_begin = 0;  // position of the chunk's first token in its sequence
 };
 
-// Encodes one piece into a container of its own. State and opaque groups have one tensor of bytes,
-// given as `key` with dtype kOpaque. `key` (and `value`, unless the group has none) have the shape
-// [slot layers, tokens, slot heads, key_dim or value_dim] and the namespace's dtype, with 1 to
-// chunk_tokens tokens. INVALID_ARGUMENT otherwise.
+// What the tensors of a layer group are, for so many chunks: [layers, rows, KV heads, dims]. The
+// second axis has a row for each token, but in a state group one for each chunk: the state after
+// the chunk's last token. State and opaque groups have one tensor of bytes, as `key`; a value shape
+// whose dims are 0 says that the group has no V.
+struct GroupShape {
+  Dtype dtype = Dtype::kOpaque;
+  uint32_t chunk_rows = 0;  // rows of one chunk
+  std::array<uint64_t, 4> key{};
+  std::array<uint64_t, 4> value{};
+};
+GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_t chunk_count);
+
+// Encodes one piece into a container of its own. `key` (and `value`, unless the group has none) are
+// the slot's layers and heads of what ShapeOf(name_space, group, 1) says, with 1 to chunk_rows
+// rows. INVALID_ARGUMENT otherwise.
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
                                                    const TensorView& key, const TensorView& value);

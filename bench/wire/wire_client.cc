@@ -110,7 +110,7 @@ class Bench {
       Fill(tensors.key, 2 * piece);
       Fill(tensors.value, 2 * piece + 1);
       auto published =
-          client_.Publish(*keys_, 1, {&tensors.views, 1}, {.first_chunk = piece}, Soon()).Wait();
+          client_.Publish(*keys_, 1, {tensors.views}, {.first_chunk = piece}, Soon()).Wait();
       if (!published.ok()) Fail(published.status());
     }
   }

@@ -18,6 +18,7 @@ using client::LatentNamespace;
 using client::Layout;
 using client::SampleKeys;
 using client::SampleTensors;
+using client::StateNamespace;
 
 uint64_t Misses(const Client& client, MissReason reason) {
   return client.counters().misses[static_cast<size_t>(reason)];
@@ -46,6 +47,21 @@ TEST_F(ClientStoreTest, EveryKindOfGroupComesBackAsItWas) {
       EXPECT_TRUE(loaded.GuardsIntact());
     }
   }
+}
+
+TEST_F(ClientStoreTest, AStateComesBackBesideAttention) {
+  auto client = Connect();
+  const Namespace name_space = StateNamespace();
+  const PrefixKeys keys = SampleKeys(name_space, 4);
+  Publish(*client, keys, 4, 78);
+  EXPECT_EQ(client->Lookup(keys, {}, Soon()).Wait()->chunks, 4u);
+  SampleTensors loaded(name_space, 0, 4, Layout::kHeadsFirst);
+  auto result = client->Load(keys, 0, 4, loaded.views(), {}, Soon()).Wait();
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->chunks, 4u);
+  EXPECT_TRUE(loaded.Holds(78, 0, 0, 4));
+  EXPECT_TRUE(loaded.Holds(78, 1, 3, 4));
+  EXPECT_TRUE(loaded.Holds(78, 2, 0, 4));
 }
 
 TEST_F(ClientStoreTest, ASharedPrefixIsAHitForItsLength) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
@@ -253,23 +254,39 @@ def test_a_miss_is_told_with_its_reason(
     assert connector_of(engine, client).prefill(PROMPT).shortfall == text
 
 
-def test_a_store_that_cannot_be_reached_is_tried_again_by_the_next_prompt(
-    engine: FakeEngine, said: pytest.LogCaptureFixture
+def test_a_store_that_cannot_be_reached_is_tried_again_after_a_pause(
+    engine: FakeEngine, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = [100.0]
+    monkeypatch.setattr(connector_module.time, "monotonic", lambda: now[0])
     attempts: list[float] = []
+    blackholed = True
 
     def connect(timeout_s: float) -> FakeClient:
-        attempts.append(timeout_s)
-        if len(attempts) < 3:
-            raise ConnectionError("connection refused")
+        attempts.append(now[0])
+        if blackholed:
+            now[0] += timeout_s
+            raise TimeoutError("no answer")
         return FakeClient()
 
-    connector = make_connector(engine, connect, load_timeout_s=3)
-    assert connector.open() == "store unreachable (connection refused)"
-    assert connector.prefill(PROMPT).carrier == ""
+    connector = make_connector(engine, connect, load_timeout_s=2)
+    assert connector.prefill(PROMPT).shortfall == "not loaded in time (no answer)"
+    # The next prompts do not wait, until the pause is over: at first 1 s, then 2, at last 60.
+    for _ in range(10):
+        prefill = connector.prefill(PROMPT)
+        assert prefill.shortfall == "store unreachable (no answer; next attempt in 1.0 s)"
+    assert connector.publish().shortfall.startswith("store unreachable")
+    assert (attempts, now[0]) == ([100.0], 102.0)
+    for _ in range(10_000):
+        now[0] += 0.1
+        connector.prefill(PROMPT)
+    waits = [later - earlier - 2 for earlier, later in pairwise(attempts)]
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, *[60] * (len(waits) - 6)], abs=0.11)
+    assert len(attempts) < 30
+    # Who opens it by hand does not wait.
+    blackholed = False
+    assert connector.open() == ""
     assert connector.prefill(PROMPT).loaded_chunks == 4
-    assert said.messages == [f"recomputing {WHOLE} tokens: store unreachable (connection refused)"]
-    assert all(0 < timeout_s <= 3 for timeout_s in attempts)
 
 
 def test_the_load_timeout_covers_lookup_and_load_together(

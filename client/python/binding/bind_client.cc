@@ -45,6 +45,24 @@ class PyClient {
   std::shared_ptr<Client> client_;
 };
 
+// Calls `callable` with the GIL, from whichever thread. What it raises goes to sys.unraisablehook,
+// as there is nobody else to tell.
+LoadObserver ReadObserver(nb::callable callable) {
+  // The last copy may go on a thread without the GIL.
+  std::shared_ptr<nb::object> shared(new nb::object(std::move(callable)), [](nb::object* last) {
+    nb::gil_scoped_acquire acquire;
+    delete last;
+  });
+  return [shared = std::move(shared)](size_t selection, const SelectionResult& result) {
+    nb::gil_scoped_acquire acquire;
+    try {
+      (*shared)(selection, result);
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable(*shared);
+    }
+  };
+}
+
 // Calls `start` with the client, without the GIL.
 template <typename Start>
 auto Run(const PyClient& self, Start start) {
@@ -75,8 +93,9 @@ PyClient Connect(const std::string& address, const std::string& tenant,
 }
 
 Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, double hold,
-                                  double timeout) {
-  const LookupOptions options{.hold = ReadMilliseconds(hold, "hold")};
+                                  std::optional<uint32_t> hold_level, double timeout) {
+  const LookupOptions options{.hold = ReadMilliseconds(hold, "hold"),
+                              .hold_level = LevelOrAll(hold_level)};
   const Deadline deadline = ReadTimeout(timeout);
   return Pending(Run(self, [&](Client& client) { return client.Lookup(keys, options, deadline); }));
 }
@@ -84,20 +103,26 @@ Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, 
 Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys,
                                     uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
                                     double recompute_seconds_per_chunk, double timeout) {
-  const Tensors tensors = ReadTensors(keys.name_space(), views, false);
+  Tensors tensors = ReadTensors(keys.name_space(), views, false);
   const PublishOptions options{.first_chunk = first_chunk,
                                .recompute_seconds_per_chunk = recompute_seconds_per_chunk};
   const Deadline deadline = ReadTimeout(timeout);
-  return Pending(Run(self, [&](Client& client) {
+  auto publish = Run(self, [&](Client& client) {
     return client.Publish(keys, chunk_count, tensors.views, options, deadline);
-  }));
+  });
+  return Pending(std::move(publish), std::move(tensors));
 }
 
 Pending<LoadResult> LoadAsync(const PyClient& self, const PrefixKeys& keys, uint32_t first,
                               uint32_t count, nb::handle views, std::optional<uint32_t> level,
-                              const LookupResult* expected, double timeout) {
+                              std::optional<std::vector<Selection>> plan,
+                              const LookupResult* expected, std::optional<nb::callable> observer,
+                              double timeout) {
   Tensors tensors = ReadTensors(keys.name_space(), views, true);
-  const LoadOptions options{.level = LevelOrAll(level), .expected = expected};
+  if (plan && plan->empty()) throw nb::value_error("the plan is empty; None loads every chunk");
+  LoadOptions options{.level = LevelOrAll(level), .expected = expected};
+  if (plan) options.plan = *plan;
+  if (observer) options.observer = ReadObserver(*std::move(observer));
   const Deadline deadline = ReadTimeout(timeout);
   auto load = Run(self, [&](Client& client) {
     return client.Load(keys, first, count, tensors.views, options, deadline);
@@ -186,13 +211,46 @@ void BindPieces(nb::module_& module) {
           "reason", [](const Miss& self) { return std::string(MissReasonName(self.reason)); },
           "\"absent\", \"other_content\", \"corrupt\", \"other_namespace\", \"truncated\", "
           "\"unknown_format\", "
-          "\"peer_lost\" or \"deadline\".")
+          "\"peer_lost\", \"deadline\" or \"refused\".")
       .def_ro("detail", &Miss::detail)
       .def("__repr__", [](const Miss& self) {
         return "Miss(chunk=" + std::to_string(self.chunk) + ", slot=" + std::to_string(self.slot) +
                ", reason='" + std::string(MissReasonName(self.reason)) + "', detail='" +
                self.detail + "')";
       });
+  nb::class_<Selection>(module, "Selection",
+                        "A step of a plan: one chunk, or the layers of it whose indices in the "
+                        "model are in [layer_begin, layer_end), at `level` at most.")
+      .def(
+          "__init__",
+          [](Selection* self, uint32_t chunk, std::optional<uint32_t> level, uint32_t layer_begin,
+             std::optional<uint32_t> layer_end) {
+            new (self) Selection{.chunk = chunk,
+                                 .level = LevelOrAll(level),
+                                 .layer_begin = layer_begin,
+                                 .layer_end = layer_end.value_or(Selection{}.layer_end)};
+          },
+          "chunk"_a, nb::kw_only(), "level"_a = nb::none(), "layer_begin"_a = 0,
+          "layer_end"_a = nb::none())
+      .def_ro("chunk", &Selection::chunk)
+      .def_ro("level", &Selection::level)
+      .def_ro("layer_begin", &Selection::layer_begin)
+      .def_ro("layer_end", &Selection::layer_end);
+  nb::class_<SelectionResult>(module, "SelectionResult", "What became of a selection.")
+      .def_ro("complete", &SelectionResult::complete, "All of it is in the arrays.")
+      .def_ro("level", &SelectionResult::level,
+              "Once complete: the lowest that one of its pieces reached.")
+      .def_prop_ro(
+          "distortion",
+          [](const SelectionResult& self) {
+            return nb::make_tuple(self.distortion.key, self.distortion.value);
+          },
+          nb::sig("def distortion(self) -> tuple[float, float]"),
+          "Once complete: the worst layer's (K, V) relative L2 error, as loaded.")
+      .def_prop_ro("lossless", &SelectionResult::lossless)
+      .def_ro("miss", &SelectionResult::miss,
+              "Why it is not complete; None also when it was not tried, because a miss before it "
+              "ended the load.");
   nb::class_<PieceState>(module, "PieceState", "One piece as the store holds it.")
       .def_prop_ro("content_id",
                    [](const PieceState& self) { return WriteDigest(self.content_id.digest); })
@@ -208,7 +266,10 @@ void BindPieces(nb::module_& module) {
           },
           nb::sig("def distortions(self) -> list[tuple[float, float]]"),
           "The worst layer's (K, V) relative L2 error at each level.")
-      .def_ro("planes_held", &PieceState::planes_held);
+      .def_ro("planes_held", &PieceState::planes_held)
+      .def_prop_ro(
+          "tier", [](const PieceState& self) { return std::string(TierName(self.tier)); },
+          "\"gpu\", \"host\", \"nvme\" or \"unknown\": where a fetch would find it now.");
   nb::class_<ObjectInfo>(module, "ObjectInfo")
       .def_prop_ro("key", [](const ObjectInfo& self) { return WriteDigest(self.key.digest); })
       .def_prop_ro("namespace_fingerprint",
@@ -245,6 +306,8 @@ void BindResults(nb::module_& module) {
       .def_ro("chunks", &LoadResult::chunks, "Leading chunks that are complete in the arrays.")
       .def_ro("bytes_received", &LoadResult::bytes_received)
       .def_ro("lossless", &LoadResult::lossless)
+      .def_ro("selections", &LoadResult::selections,
+              "What became of each selection of the plan; without one, of each chunk.")
       .def_ro("misses", &LoadResult::misses, "Why the rest is missing.");
   nb::class_<ObjectBytes>(module, "PieceResult")
       .def_ro("miss", &ObjectBytes::miss)
@@ -292,35 +355,41 @@ void BindClient(nb::module_& module) {
   nb::class_<PyClient> client(module, "Client",
                               "A connection to a store. Thread-safe; reconnects by itself.");
   const auto lookup = [&](const char* name, auto method) {
-    client.def(name, method, "keys"_a, nb::kw_only(), "hold"_a = 0.0, "timeout"_a = 5.0,
-               "How many leading chunks can be loaded; hold asks the store to keep them for so "
-               "many seconds. A store "
-               "that cannot be reached gives 0 chunks.");
+    client.def(name, method, "keys"_a, nb::kw_only(), "hold"_a = 0.0, "hold_level"_a = nb::none(),
+               "timeout"_a = 5.0,
+               "How many leading chunks can be loaded; hold asks the store to keep them, up to "
+               "hold_level, for so many seconds. A store that cannot be reached, or is too busy "
+               "to answer, gives fewer chunks and a miss.");
   };
   lookup("lookup", Blocking(&LookupAsync));
   lookup("lookup_async", &LookupAsync);
   const auto publish = [&](const char* name, auto method) {
-    client.def(name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(),
-               "first_chunk"_a = 0, "recompute_seconds_per_chunk"_a = 0.0, "timeout"_a = 60.0,
-               "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
-               "(key, value) pair of "
-               "arrays, or one array for a latent, for each layer group; for a single group the "
-               "pair itself will do. "
-               "Shapes are [layers, tokens, KV heads, dims]. The arrays are read before the call "
-               "returns.");
+    client.def(
+        name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(), "first_chunk"_a = 0,
+        "recompute_seconds_per_chunk"_a = 0.0, "timeout"_a = 60.0,
+        "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
+        "(key, value) pair of "
+        "arrays, or one array for a latent, for each layer group; for a single group the "
+        "pair itself will do. "
+        "Shapes are [layers, tokens, KV heads, dims]; a state has one row a chunk instead of "
+        "tokens. The arrays are read while the publish is under way: leave them as they are "
+        "until it is done.");
   };
   publish("publish", Blocking(&PublishAsync));
   publish("publish_async", &PublishAsync);
   const auto load = [&](const char* name, auto method) {
     client.def(name, method, "keys"_a, "first"_a, "count"_a, "views"_a, nb::kw_only(),
-               "level"_a = nb::none(), "expected"_a = nb::none(), "timeout"_a = 60.0,
+               "level"_a = nb::none(), "plan"_a = nb::none(), "expected"_a = nb::none(),
+               "observer"_a = nb::none(), "timeout"_a = 60.0,
                "Loads chunks [first, first + count) into the arrays of views, whose tokens are "
                "exactly theirs; see "
                "publish. expected is what lookup reported: other content is then a miss. What goes "
                "wrong with the "
-               "store or the data is a miss in the result, never an exception. Values beyond "
-               "result.chunks are "
-               "unspecified.");
+               "store or the data is a miss in the result, never an exception. Values of what "
+               "is not complete are unspecified. plan is a list of Selection: they are loaded in "
+               "that order, and a miss ends its own only; without it each chunk is loaded in turn, "
+               "up to the first miss. observer(index, SelectionResult) is called from another "
+               "thread as each of them ends.");
   };
   load("load", Blocking(&LoadAsync));
   load("load_async", &LoadAsync);

@@ -95,10 +95,10 @@ bool Matches(const nb::dlpack::dtype& dtype, Dtype wanted) {
 template <typename Array>
 TensorView ViewOf(const Array& array, Dtype dtype, const std::string& name) {
   if (!Matches(array.dtype(), dtype)) {
-    throw nb::value_error((name + " has another dtype than the namespace's kv_dtype, which is " +
-                           DtypeName(dtype) +
-                           (DtypeBytes(dtype) == 2 ? " (its bits may be given as uint16)" : ""))
-                              .c_str());
+    throw nb::value_error(
+        (name + " has another dtype than the namespace gives its group, which is " +
+         DtypeName(dtype) + (DtypeBytes(dtype) == 2 ? " (its bits may be given as uint16)" : ""))
+            .c_str());
   }
   if (array.ndim() != 4) {
     throw nb::value_error((name + " has " + std::to_string(array.ndim()) +
@@ -153,6 +153,10 @@ bool IsSequence(nb::handle object) {
 void ReadGroup(const Namespace& name_space, nb::handle entry, size_t group, bool writable,
                Tensors& out) {
   const std::string name = "group " + std::to_string(group) + "'s ";
+  // One group too many has no dtype; the client says so when it sees the views.
+  const Dtype dtype = group < name_space.groups.size()
+                          ? ShapeOf(name_space, name_space.groups[group], 1).dtype
+                          : name_space.kv_dtype;
   GroupViews views;
   if (IsSequence(entry)) {
     if (nb::len(entry) != 2) {
@@ -161,10 +165,10 @@ void ReadGroup(const Namespace& name_space, nb::handle entry, size_t group, bool
                              " arrays; it must have a key and a value")
                                 .c_str());
     }
-    views.key = ReadTensor(entry[0], name_space.kv_dtype, writable, name + "key", out);
-    views.value = ReadTensor(entry[1], name_space.kv_dtype, writable, name + "value", out);
+    views.key = ReadTensor(entry[0], dtype, writable, name + "key", out);
+    views.value = ReadTensor(entry[1], dtype, writable, name + "value", out);
   } else {
-    views.key = ReadTensor(entry, name_space.kv_dtype, writable, name + "array", out);
+    views.key = ReadTensor(entry, dtype, writable, name + "array", out);
   }
   out.views.push_back(views);
 }

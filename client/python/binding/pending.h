@@ -17,9 +17,9 @@ namespace reprise::python {
 // handle.
 inline constexpr std::chrono::milliseconds kSignalCheckPeriod{100};
 
-// Holds the tensors that the operation writes to; if it goes away before the operation is done, it
-// cancels and waits, so that nothing writes to memory that Python may free. All methods are called
-// with the GIL.
+// Holds the tensors that the operation reads or writes; if it goes away before the operation is
+// done, it cancels and waits, so that nothing touches memory that Python may free. All methods are
+// called with the GIL.
 template <typename T>
 class Pending {
  public:
@@ -73,10 +73,12 @@ class Pending {
 template <typename T>
 void BindPending(nanobind::module_& module, const char* name, const char* await_signature) {
   namespace nb = nanobind;
-  nb::class_<Pending<T>>(module, name,
-                         "An operation under way. It may be awaited; dropping a load cancels it, "
-                         "dropping anything else "
-                         "lets it run on.")
+  nb::class_<Pending<T>>(
+      module, name,
+      "An operation under way. It may be awaited; dropping a load or a publish of "
+      "arrays cancels it, "
+      "dropping anything else "
+      "lets it run on.")
       .def("result", &Pending<T>::Result,
            "Waits for the outcome: by the operation's deadline. Raises RepriseError.")
       .def("done", &Pending<T>::Done, "Whether result() would return at once.")

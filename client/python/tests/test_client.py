@@ -181,6 +181,90 @@ def test_pieces_travel_as_they_are(store: StoreProcess) -> None:
         assert client.remove_namespace(keys.fingerprint) == 2
 
 
+def test_a_state_travels_beside_attention(store: StoreProcess) -> None:
+    attention = reprise.LayerGroup([0, 1], kv_heads=HEADS, key_dim=DIM, value_dim=DIM)
+    state = reprise.LayerGroup([2, 3], kv_heads=3, key_dim=100, value_dim=0, kind="state")
+    namespace = reprise.Namespace(
+        "hybrid", groups=[attention, state], kv_dtype="fp16", chunk_tokens=CHUNK
+    )
+    keys = reprise.PrefixKeys(namespace, range(3 * CHUNK))
+    random = np.random.default_rng(0)
+    key, value = random.random((2, 2, 3 * CHUNK, HEADS, DIM)).astype(np.float16)
+    states = random.integers(0, 256, (2, 3, 3, 100), dtype=np.uint8)  # a row for each chunk
+    with reprise.connect(store.address) as client:
+        assert client.publish(keys, 3, [(key, value), states]).pieces_stored == 6
+        with pytest.raises(ValueError, match="dtype"):
+            client.publish(keys, 3, [(key, value), states.view(np.float16)])
+        into = [(np.zeros_like(key), np.zeros_like(value)), np.zeros_like(states)]
+        assert client.load(keys, 0, 3, into).chunks == 3
+    assert same_bits(into[0][0], key)
+    assert same_bits(into[1][:, 2], states[:, 2])  # only the last state is of use
+    assert not into[1][:, :2].any()
+
+
+def test_a_plan_is_loaded_in_its_order_and_told_meanwhile(store: StoreProcess) -> None:
+    keys = keys_of(4)
+    published = tensors(4)
+    with reprise.connect(store.address) as client:
+        client.publish(keys, 4, published)
+        client.remove([keys.key(1, 0)])
+        hit = client.lookup(keys, hold=1.0, hold_level=0)
+        assert (hit.chunks, hit.pieces[0].tier) == (1, "host")
+        plan = [
+            reprise.Selection(chunk, layer_begin=layer, layer_end=layer + 2)
+            for layer in (0, 2)
+            for chunk in (0, 1, 3)
+        ]
+        loaded = (np.zeros_like(published[0]), np.zeros_like(published[1]))
+        told: list[tuple[int, bool]] = []
+        result = client.load(
+            keys,
+            *(0, 4, loaded),
+            plan=plan,
+            observer=lambda index, selection: told.append((index, selection.complete)),
+        )
+        assert told == [(i, i % 3 != 1) for i in range(6)]
+        assert [selection.lossless for selection in result.selections] == [*(True, False, True) * 2]
+        assert result.selections[0].level == 0
+        assert result.selections[0].distortion == (0.0, 0.0)
+        assert [(miss.chunk, miss.reason) for miss in result.misses] == [(1, "absent")] * 2
+        assert result.chunks == 1
+        assert same_bits(loaded[0][:, 3 * CHUNK :], published[0][:, 3 * CHUNK :])
+        assert not loaded[0][:, 2 * CHUNK : 3 * CHUNK].any()  # not in the plan
+        with pytest.raises(ValueError, match="selection 0"):
+            client.load(keys, 0, 4, loaded, plan=[reprise.Selection(4)])
+        with pytest.raises(ValueError, match="empty"):
+            client.load(keys, 0, 4, loaded, plan=[])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_observer_that_raises_does_not_end_the_load(store: StoreProcess) -> None:
+    keys = keys_of(2)
+
+    def observe(index: int, selection: reprise.SelectionResult) -> None:
+        raise RuntimeError("not now")
+
+    with reprise.connect(store.address) as client:
+        client.publish(keys, 2, tensors(2))
+        assert client.load(keys, 0, 2, tensors(2), observer=observe).chunks == 2
+
+
+def test_a_dropped_publish_leaves_its_arrays_alone(store: StoreProcess) -> None:
+    with reprise.connect(store.address) as client:
+        for seed in range(20):
+            keys, published = keys_of(8, seed=seed), tensors(8, seed=seed)
+            publish = client.publish_async(keys, 8, published)
+            del publish  # cancels, and returns when nothing reads any more
+            published[0][...] = 0
+            # What was stored before the cancellation is what was published, never the zeros.
+            intact = tensors(8, seed=seed)
+            hit = client.lookup(keys)
+            if hit.chunks:
+                loaded = tensors(hit.chunks, seed=99)
+                assert client.load(keys, 0, hit.chunks, loaded).chunks == hit.chunks
+                assert same_bits(loaded[0], intact[0][:, : hit.chunks * CHUNK])
+
+
 def test_operations_may_overlap_and_be_awaited(store: StoreProcess) -> None:
     keys = [keys_of(2, seed=seed) for seed in range(4)]
     published = [tensors(2, seed=seed) for seed in range(4)]

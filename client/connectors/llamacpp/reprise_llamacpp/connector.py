@@ -32,6 +32,10 @@ from .state import Halves, SequenceState
 
 CHUNK_TOKENS = 256
 
+# Between attempts to connect, which may each take the whole load timeout.
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+
 _LOG = logging.getLogger("reprise")
 
 Views = tuple[Halves, Halves]
@@ -162,8 +166,8 @@ class Connector:
         load_timeout_s: float = 2.0,
         publish_timeout_s: float = 30.0,
     ) -> None:
-        """`connect` is called with a timeout in seconds, at the first use and again as long as it
-        raises; the client it returns reconnects by itself.
+        """`connect` is called with a timeout in seconds, at the first use and, after a pause that
+        doubles, again as long as it raises; the client it returns reconnects by itself.
 
         `load_timeout_s` bounds everything that a prefill waits for: connection, lookup and load.
         """
@@ -174,13 +178,19 @@ class Connector:
         self._load_timeout_s = load_timeout_s
         self._publish_timeout_s = publish_timeout_s
         self._client: StoreClient | None = None
+        self._pause_s = 0.0
+        self._next_attempt = 0.0
+        self._last_error = ""
         self._prompt: Tokens = np.empty(0, np.int32)
         self._lossless = True
         self._seconds_per_chunk = 0.0
 
     def open(self) -> str:
-        """Connects ahead of the first request. Returns why not, in one line; empty if connected."""
+        """Connects ahead of the first request, whatever failed before. Returns why not, in one
+        line; empty if connected.
+        """
         try:
+            self._next_attempt = 0.0
             self._connected(self._load_timeout_s)
         except Exception as error:
             return _reason_of_error(error)
@@ -254,8 +264,20 @@ class Connector:
         return Publication(chunks, result.bytes_sent, "")
 
     def _connected(self, timeout_s: float) -> StoreClient:
-        if self._client is None:
+        """The client. While a store is known to be unreachable, a prompt does not wait for it."""
+        if self._client is not None:
+            return self._client
+        left = self._next_attempt - time.monotonic()
+        if left > 0:
+            raise ConnectionError(f"{self._last_error}; next attempt in {left:.1f} s")
+        try:
             self._client = self._connect(timeout_s)
+        except Exception as error:
+            self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+            self._next_attempt = time.monotonic() + self._pause_s
+            self._last_error = _one_line(str(error))
+            raise
+        self._pause_s = 0.0
         return self._client
 
     def _keys(self, tokens: Tokens) -> reprise.PrefixKeys:
@@ -328,6 +350,7 @@ _REASONS = {
     "unknown_format": "an encoding this client cannot read",
     "peer_lost": "store unreachable",
     "deadline": "not loaded in time",
+    "refused": "refused by the store",
 }
 
 

@@ -25,6 +25,8 @@ from reprise._reprise import (
     PrefixKeys,
     PublishResult,
     Rope,
+    Selection,
+    SelectionResult,
     connect,
 )
 from reprise.errors import (
@@ -65,6 +67,8 @@ __all__ = [
     "RepriseError",
     "ResourceExhaustedError",
     "Rope",
+    "Selection",
+    "SelectionResult",
     "UnavailableError",
     "UnimplementedError",
     "connect",
