@@ -32,7 +32,7 @@ inline constexpr uint16_t kContainerVersion = 1;
 inline constexpr size_t kContainerPreambleBytes = 16;
 
 // Which codec made the segments. Values are part of the format.
-enum class CodecId : uint16_t { kRaw = 0 };
+enum class CodecId : uint16_t { kRaw = 0, kProgressive = 1 };
 
 enum class TensorPart : uint8_t { kKey = 0, kValue = 1, kOpaque = 2 };
 

@@ -2,6 +2,7 @@
 // caller's tensors.
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <utility>
 
@@ -29,16 +30,18 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
   absl::Status TakeMeta(uint32_t piece, const PieceMeta& meta, ByteSpan /*meta_bytes*/,
                         uint32_t /*level*/) override {
     const GroupViews& views = plan_.places[piece].views;
-    return CheckDestination(meta, views.key, views.value);
+    REPRISE_ASSIGN_OR_RETURN(decoders_[piece], PieceDecoder::Create(meta, views.key, views.value));
+    return absl::OkStatus();
   }
 
-  absl::Status TakeSegment(uint32_t piece, const PieceMeta& meta, uint32_t index,
+  absl::Status TakeSegment(uint32_t piece, const PieceMeta& /*meta*/, uint32_t index,
                            ByteSpan bytes) override {
-    const GroupViews& views = plan_.places[piece].views;
-    return DecodeSegment(meta, index, bytes, views.key, views.value);
+    return decoders_.at(piece)->Take(index, bytes);
   }
 
   absl::Status TakeEnd(uint32_t piece, const PieceMeta& meta, uint32_t level) override {
+    REPRISE_RETURN_IF_ERROR(decoders_.at(piece)->Finish());
+    decoders_.erase(piece);
     core().counters.PieceLoaded();
     SelectionResult& selection = result_.selections[plan_.places[piece].selection];
     selection.level = std::min(selection.level, level);
@@ -55,6 +58,7 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
   }
 
   void OnMiss(uint32_t piece, const PieceMiss& miss) override {
+    decoders_.erase(piece);
     const LoadPlan::Place& place = plan_.places[piece];
     SelectionResult& selection = result_.selections[place.selection];
     if (!selection.miss) {
@@ -100,6 +104,8 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
   LoadObserver observer_;
   std::vector<uint32_t> left_;  // pieces of each selection that have not ended
   size_t announced_ = 0;        // selections
+  // Of the pieces whose header has come and whose end has not.
+  std::map<uint32_t, std::unique_ptr<PieceDecoder>> decoders_;
   LoadResult result_;
 };
 

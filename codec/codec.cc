@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 
+#include "codec/progressive/piece.h"
 #include "codec/raw/raw.h"
 #include "common/limits.h"
 
@@ -95,18 +96,30 @@ absl::StatusOr<TensorView> SegmentRows(const PieceMeta& meta, uint32_t index, co
   return view.Sub(segment.layer, segment.layer + 1, tokens.begin, tokens.end, 0, view.shape[2]);
 }
 
-}  // namespace
+class RawDecoder final : public PieceDecoder {
+ public:
+  RawDecoder(const PieceMeta& meta, const TensorView& key, const TensorView& value)
+      : meta_(meta), key_(key), value_(value) {}
 
-TensorView TensorView::Sub(uint32_t layer_begin, uint32_t layer_end, uint32_t token_begin,
-                           uint32_t token_end, uint32_t head_begin, uint32_t head_end) const {
-  TensorView sub = *this;
-  sub.shape = {layer_end - layer_begin, token_end - token_begin, head_end - head_begin, shape[3]};
-  if (present()) {
-    sub.data += layer_begin * stride_bytes[0] + token_begin * stride_bytes[1] +
-                head_begin * stride_bytes[2];
+  absl::Status Take(uint32_t segment, ByteSpan bytes) override {
+    REPRISE_ASSIGN_OR_RETURN(const TensorView rows, SegmentRows(meta_, segment, key_, value_));
+    if (bytes.size() != meta_.segments()[segment].length) {
+      return absl::DataLossError(absl::StrCat("segment ", segment, " has ", bytes.size(),
+                                              " bytes instead of ",
+                                              meta_.segments()[segment].length));
+    }
+    ScatterRows(bytes, rows);
+    return absl::OkStatus();
   }
-  return sub;
-}
+  absl::Status Finish() override { return absl::OkStatus(); }
+
+ private:
+  const PieceMeta& meta_;
+  const TensorView key_;
+  const TensorView value_;
+};
+
+}  // namespace
 
 GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_t chunk_count) {
   GroupShape shape;
@@ -120,7 +133,8 @@ GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_
 
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
-                                                   const TensorView& key, const TensorView& value) {
+                                                   const TensorView& key, const TensorView& value,
+                                                   CodecId codec) {
   REPRISE_RETURN_IF_ERROR(Validate(name_space));
   REPRISE_RETURN_IF_ERROR(CheckSlot(name_space, identity.slot));
   if (!key.present() || key.shape[1] == 0) {
@@ -144,6 +158,9 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
         "K has ", header.token_count, " tokens, but a chunk of the group has ", shape.chunk_rows));
   }
   REPRISE_RETURN_IF_ERROR(CheckViews(header, key, value));
+  if (codec == CodecId::kProgressive && progressive::CanCode(group, header.dtype)) {
+    return progressive::EncodePiece(std::move(header), group.rope, key, value);
+  }
   // Raw is lossless: one level with distortion 0 everywhere.
   const uint32_t layers = identity.slot.layer_end - identity.slot.layer_begin;
   header.levels.push_back({.distortions = std::vector<Distortion>(layers)});
@@ -160,33 +177,26 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
   return container;
 }
 
-absl::Status CheckDestination(const PieceMeta& meta, const TensorView& key,
-                              const TensorView& value) {
+absl::StatusOr<std::unique_ptr<PieceDecoder>> PieceDecoder::Create(const PieceMeta& meta,
+                                                                   const TensorView& key,
+                                                                   const TensorView& value) {
   const PieceHeader& header = meta.header();
-  if (header.codec != CodecId::kRaw) {
-    return absl::UnimplementedError(absl::StrCat("the piece was made by codec ",
-                                                 static_cast<int>(header.codec),
-                                                 "; this build knows codec 0 (raw) only"));
+  REPRISE_RETURN_IF_ERROR(CheckViews(header, key, value));
+  switch (header.codec) {
+    case CodecId::kRaw:
+      if (header.levels.size() != 1 || !header.codec_parameters.empty()) {
+        return absl::UnimplementedError(
+            absl::StrCat("the raw piece has ", header.levels.size(), " levels and ",
+                         header.codec_parameters.size(),
+                         " bytes of codec parameters; this build knows raw with 1 level and none"));
+      }
+      return std::make_unique<RawDecoder>(meta, key, value);
+    case CodecId::kProgressive:
+      return progressive::CreateDecoder(meta, key, value);
   }
-  if (header.levels.size() != 1 || !header.codec_parameters.empty()) {
-    return absl::UnimplementedError(absl::StrCat(
-        "the raw piece has ", header.levels.size(), " levels and ", header.codec_parameters.size(),
-        " bytes of codec parameters; this build knows raw with 1 level and none"));
-  }
-  return CheckViews(header, key, value);
-}
-
-absl::Status DecodeSegment(const PieceMeta& meta, uint32_t segment, ByteSpan bytes,
-                           const TensorView& key, const TensorView& value) {
-  // A dozen comparisons; without them a caller's mistake would write outside the views.
-  REPRISE_RETURN_IF_ERROR(CheckDestination(meta, key, value));
-  REPRISE_ASSIGN_OR_RETURN(const TensorView rows, SegmentRows(meta, segment, key, value));
-  if (bytes.size() != meta.segments()[segment].length) {
-    return absl::DataLossError(absl::StrCat("segment ", segment, " has ", bytes.size(),
-                                            " bytes instead of ", meta.segments()[segment].length));
-  }
-  ScatterRows(bytes, rows);
-  return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat("the piece was made by codec ",
+                                               static_cast<int>(header.codec),
+                                               "; this build knows 0 (raw) and 1 (progressive)"));
 }
 
 absl::StatusOr<std::vector<std::byte>> EncodeFile(const Key& key,

@@ -1,39 +1,25 @@
 // From tensors to containers and back.
 //
 // A codec turns one piece's K and V into segments and back; which one made a piece is in its
-// header. Only `raw` exists today: one plane, bytes as they are. Functions are pure and
-// thread-safe.
+// header. `raw` has one plane, bytes as they are. `progressive` (docs/codec.md) has five planes
+// that each halve the error and one that makes the piece exact. Functions are pure and thread-safe;
+// a PieceDecoder is used by one thread at a time.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "chunk/container.h"
 #include "chunk/keys.h"
 #include "chunk/namespace.h"
+#include "codec/tensor_view.h"
 #include "common/bytes.h"
 #include "common/status.h"
 
 namespace reprise {
-
-// K, V or a latent of one piece, in somebody's memory and layout: element (layer, token, head, dim)
-// is at data + layer * stride_bytes[0] + token * stride_bytes[1] + head * stride_bytes[2] + dim *
-// DtypeBytes(dtype). The last axis is contiguous; the others may have any stride, also negative, as
-// long as elements do not overlap.
-struct TensorView {
-  std::byte* data = nullptr;
-  Dtype dtype = Dtype::kOpaque;
-  std::array<uint32_t, 4> shape{};        // layers, tokens, KV heads, dims
-  std::array<int64_t, 3> stride_bytes{};  // of layer, token, head
-
-  bool present() const { return data != nullptr; }
-  // The view of layers, tokens and heads in the given half-open ranges, which must lie within the
-  // shape.
-  TensorView Sub(uint32_t layer_begin, uint32_t layer_end, uint32_t token_begin, uint32_t token_end,
-                 uint32_t head_begin, uint32_t head_end) const;
-};
 
 // What the encoder must know of a piece besides its tensors.
 struct PieceIdentity {
@@ -57,21 +43,33 @@ GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_
 
 // Encodes one piece into a container of its own. `key` (and `value`, unless the group has none) are
 // the slot's layers and heads of what ShapeOf(name_space, group, 1) says, with 1 to chunk_rows
-// rows. INVALID_ARGUMENT otherwise.
+// rows. INVALID_ARGUMENT otherwise. What `codec` cannot code (state, opaque bytes, fp32) becomes
+// raw.
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
-                                                   const TensorView& key, const TensorView& value);
+                                                   const TensorView& key, const TensorView& value,
+                                                   CodecId codec = CodecId::kRaw);
 
-// Checks once, before any segment is decoded, that the piece fits the destination: dtype, shape,
-// codec known. INVALID_ARGUMENT or UNIMPLEMENTED otherwise.
-absl::Status CheckDestination(const PieceMeta& meta, const TensorView& key,
-                              const TensorView& value);
+// Decodes one piece, or some layers of it, at some level, into the caller's tensors.
+class PieceDecoder {
+ public:
+  // Checks that the piece fits the destination: dtype, shape, codec known. INVALID_ARGUMENT or
+  // UNIMPLEMENTED otherwise, DATA_LOSS for codec parameters that no encoder makes. `meta` and the
+  // memory of the views must outlive the decoder.
+  static absl::StatusOr<std::unique_ptr<PieceDecoder>> Create(const PieceMeta& meta,
+                                                              const TensorView& key,
+                                                              const TensorView& value);
+  virtual ~PieceDecoder() = default;
 
-// Writes one verified segment into the destination, which has passed CheckDestination. DATA_LOSS
-// when the segment's length does not fit its shape. Writes nothing outside the views. Different
-// segments may be decoded concurrently.
-absl::Status DecodeSegment(const PieceMeta& meta, uint32_t segment, ByteSpan bytes,
-                           const TensorView& key, const TensorView& value);
+  // Takes one verified segment, in any order. Raw ones are written to the destination at once, of
+  // others the bytes are kept. DATA_LOSS when the segment does not fit its shape.
+  virtual absl::Status Take(uint32_t segment, ByteSpan bytes) = 0;
+
+  // Writes what has been taken: each layer at the last level that it has all planes of; layers of
+  // which nothing was taken are left alone. DATA_LOSS for bytes that no encoder makes; the
+  // destination's elements are then undefined. Nothing outside the views is ever written.
+  virtual absl::Status Finish() = 0;
+};
 
 // Wraps plain bytes (at most kMaxPieceBodyBytes, at least 1) as an opaque piece, for `reprise put`.
 // The container's body is the file. INVALID_ARGUMENT outside those sizes.

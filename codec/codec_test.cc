@@ -14,6 +14,20 @@
 namespace reprise {
 namespace {
 
+// What Create says of the destination.
+absl::Status CheckDestination(const PieceMeta& meta, const TensorView& key,
+                              const TensorView& value) {
+  return PieceDecoder::Create(meta, key, value).status();
+}
+
+// One segment alone, into a decoder of its own.
+absl::Status DecodeSegment(const PieceMeta& meta, uint32_t segment, ByteSpan bytes,
+                           const TensorView& key, const TensorView& value) {
+  REPRISE_ASSIGN_OR_RETURN(const std::unique_ptr<PieceDecoder> decoder,
+                           PieceDecoder::Create(meta, key, value));
+  return decoder->Take(segment, bytes);
+}
+
 using ::testing::HasSubstr;
 
 // One piece's place in a namespace of its own.

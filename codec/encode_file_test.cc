@@ -54,7 +54,8 @@ TEST(EncodeFile, AFileHasNoTensorShape) {
   const auto container = EncodeFile({}, {}, Ramp(10));
   const auto meta = PieceMeta::Parse(*container);
   GuardedTensor key(Dtype::kOpaque, {1, 10, 1, 1}, {0, 1, 2}, 0, {});
-  EXPECT_EQ(CheckDestination(*meta, key.view(), {}).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(PieceDecoder::Create(*meta, key.view(), {}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -103,13 +103,14 @@ void DecodeSegments(const PieceMeta& meta, uint32_t layout) {
                                          header.key_dim};
   Tensor key(header.dtype, shape, layout);
   Tensor value(header.dtype, {shape[0], shape[1], shape[2], header.value_dim}, layout);
-  const bool fits = CheckDestination(meta, key.view, value.view).ok();
+  const auto decoder = PieceDecoder::Create(meta, key.view, value.view);
+  if (!decoder.ok()) return;
   for (uint32_t i = 0; i < meta.segments().size(); ++i) {
     const std::vector<std::byte> bytes(
         std::min<uint64_t>(meta.segments()[i].length, kMaxTensorBytes));
-    const absl::Status status = DecodeSegment(meta, i, bytes, key.view, value.view);
-    Promise(fits || !status.ok(), "nothing is decoded into a destination that does not fit");
+    (void)(*decoder)->Take(i, bytes);
   }
+  (void)(*decoder)->Finish();
 }
 
 void VerifyBodies(const PieceMeta& meta) {

@@ -36,7 +36,8 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     r"nanobind/": ("client/python",),
     r"openssl/": ("common", "services"),
     r"isa-l": ("common", "bench"),
-    r"prometheus/|httplib\.h|yaml-cpp/": ("services", "tests"),
+    r"prometheus/|httplib\.h": ("services", "tests"),
+    r"yaml-cpp/": ("services", "tests", "bench"),
     r"CLI/": ("services", "bench", "tests"),
     r"rocksdb/|liburing": ("storage",),
 }

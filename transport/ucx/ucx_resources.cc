@@ -122,7 +122,8 @@ absl::StatusOr<std::shared_ptr<UcxContext>> UcxContext::Create() {
   params.mt_workers_shared = 1;
   ucp_context_h context = nullptr;
   if (const ucs_status_t status = ucp_init(&params, config.get(), &context); status != UCS_OK) {
-    return StatusFromUcs(status, "initialize UCX, which needs /sys/class/net to find network devices");
+    return StatusFromUcs(status,
+                         "initialize UCX, which needs /sys/class/net to find network devices");
   }
   return std::shared_ptr<UcxContext>(new UcxContext(context));
 }

@@ -1,0 +1,26 @@
+// The AVX-512 kernels; nothing here may be called on a machine without AVX-512 F, BW, VL, DQ, VBMI
+// and VBMI2.
+#pragma once
+
+#include "codec/progressive/kernels.h"
+
+namespace reprise::progressive {
+
+const Kernels& Avx512Kernels();
+
+// The entropy coder, in avx512_rans.cc.
+void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
+                         uint8_t* symbols);
+void Avx512EncodeSymbols(const SymbolTable& table, std::span<StreamWriter> streams, uint32_t rows,
+                         const uint8_t* symbols);
+
+// The lossless plane, in avx512_tail.cc.
+uint32_t Avx512SplitTail(const TailFormat& format, const uint16_t* guess, const uint16_t* exact,
+                         uint32_t rows, TailSymbols* symbols, uint8_t* escapes);
+uint32_t Avx512DecodeTail(const TailFormat& format, const TailTables& tables,
+                          std::span<StreamReader> streams, const uint8_t* escapes,
+                          uint32_t escape_count, uint32_t rows, uint16_t* guess);
+void Avx512EncodeTail(const TailFormat& format, const TailSymbolTables& tables,
+                      std::span<StreamWriter> streams, uint32_t rows, const TailSymbols& symbols);
+
+}  // namespace reprise::progressive

@@ -1,0 +1,125 @@
+// The entropy coder with AVX-512; scalar_kernels.cc says what it computes.
+
+#include <immintrin.h>
+
+#include "codec/progressive/avx512_kernels.h"
+#include "codec/progressive/avx512_lanes.h"
+
+namespace reprise::progressive {
+namespace {
+
+// 128 bytes, looked up by their low 7 bits.
+struct ByteTable {
+  explicit ByteTable(const std::array<uint8_t, kSlots>& bytes)
+      : low(_mm512_loadu_si512(bytes.data())), high(_mm512_loadu_si512(bytes.data() + 64)) {}
+  __m512i At(__m512i slots) const { return _mm512_permutex2var_epi8(low, slots, high); }
+
+  __m512i low;
+  __m512i high;
+};
+
+__m512i WidenQuarter(__m512i bytes, int quarter) {
+  switch (quarter) {
+    case 0:
+      return _mm512_cvtepu8_epi32(_mm512_castsi512_si128(bytes));
+    case 1:
+      return _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(bytes, 1));
+    case 2:
+      return _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(bytes, 2));
+    default:
+      return _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(bytes, 3));
+  }
+}
+
+// The low bytes of 64 states.
+__m512i LowBytes(__m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m256i low = _mm256_set_m128i(_mm512_cvtepi32_epi8(b), _mm512_cvtepi32_epi8(a));
+  const __m256i high = _mm256_set_m128i(_mm512_cvtepi32_epi8(d), _mm512_cvtepi32_epi8(c));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+struct Lanes {
+  explicit Lanes(const StreamReader& stream)
+      : a(_mm512_loadu_si512(stream.states.data())),
+        b(_mm512_loadu_si512(stream.states.data() + 16)),
+        words(stream.words) {}
+  void Save(StreamReader& stream) const {
+    _mm512_storeu_si512(stream.states.data(), a);
+    _mm512_storeu_si512(stream.states.data() + 16, b);
+    stream.words = words;
+  }
+
+  __m512i a;
+  __m512i b;
+  const uint16_t* words;
+};
+
+// One row of each of two streams.
+[[gnu::always_inline]] inline void DecodeTwoRows(const ByteTable& symbol,
+                                                 const ByteTable& frequency, const ByteTable& bias,
+                                                 Lanes& x, Lanes& y, uint8_t* x_symbols,
+                                                 uint8_t* y_symbols) {
+  const __m512i slots = LowBytes(x.a, x.b, y.a, y.b);
+  const __m512i symbols = symbol.At(slots);
+  const __m512i frequencies = frequency.At(slots);
+  const __m512i biases = bias.At(slots);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x_symbols), _mm512_castsi512_si256(symbols));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(y_symbols), _mm512_extracti64x4_epi64(symbols, 1));
+  x.a = RefillLanes(PopLanes(x.a, WidenQuarter(frequencies, 0), WidenQuarter(biases, 0)), x.words);
+  x.b = RefillLanes(PopLanes(x.b, WidenQuarter(frequencies, 1), WidenQuarter(biases, 1)), x.words);
+  y.a = RefillLanes(PopLanes(y.a, WidenQuarter(frequencies, 2), WidenQuarter(biases, 2)), y.words);
+  y.b = RefillLanes(PopLanes(y.b, WidenQuarter(frequencies, 3), WidenQuarter(biases, 3)), y.words);
+}
+
+}  // namespace
+
+void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
+                         uint8_t* symbols) {
+  if (streams.size() != kStreams || rows != kTileRows) {
+    ScalarKernels().decode_symbols(table, streams, rows, symbols);
+    return;
+  }
+  const ByteTable symbol(table.symbol);
+  const ByteTable frequency(table.frequency);
+  const ByteTable bias(table.bias);
+  Lanes s0(streams[0]);
+  Lanes s1(streams[1]);
+  Lanes s2(streams[2]);
+  Lanes s3(streams[3]);
+  for (uint32_t row = 0; row < kTileRows; row += kStreams) {
+    uint8_t* out = symbols + row * kLanes;
+    DecodeTwoRows(symbol, frequency, bias, s0, s1, out, out + kLanes);
+    DecodeTwoRows(symbol, frequency, bias, s2, s3, out + 2 * kLanes, out + 3 * kLanes);
+  }
+  s0.Save(streams[0]);
+  s1.Save(streams[1]);
+  s2.Save(streams[2]);
+  s3.Save(streams[3]);
+}
+
+void Avx512EncodeSymbols(const SymbolTable& table, std::span<StreamWriter> streams, uint32_t rows,
+                         const uint8_t* symbols) {
+  const __m512i frequency = _mm512_cvtepu8_epi32(
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(table.frequency.data())));
+  const __m512i first =
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table.first.data())));
+  for (uint32_t row = rows; row-- > 0;) {
+    StreamWriter& stream = streams[row % streams.size()];
+    const __m512i low = _mm512_cvtepu8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + row * kLanes)));
+    const __m512i high = _mm512_cvtepu8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + row * kLanes + 16)));
+    const __m512i low_frequency = _mm512_permutexvar_epi32(low, frequency);
+    const __m512i high_frequency = _mm512_permutexvar_epi32(high, frequency);
+    __m512i a = _mm512_loadu_si512(stream.states.data());
+    __m512i b = _mm512_loadu_si512(stream.states.data() + 16);
+    b = SpillLanes(b, FullFor(b, high_frequency), stream.words);
+    a = SpillLanes(a, FullFor(a, low_frequency), stream.words);
+    a = PushLanes(a, low_frequency, _mm512_permutexvar_epi32(low, first));
+    b = PushLanes(b, high_frequency, _mm512_permutexvar_epi32(high, first));
+    _mm512_storeu_si512(stream.states.data(), a);
+    _mm512_storeu_si512(stream.states.data() + 16, b);
+  }
+}
+
+}  // namespace reprise::progressive

@@ -1,0 +1,101 @@
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "codec/progressive/block.h"
+#include "codec/progressive/block_format.h"
+#include "codec/progressive/tile_format.h"
+
+namespace reprise::progressive {
+
+size_t EncodedBlock::bytes() const {
+  size_t total = 0;
+  for (const std::vector<uint8_t>& plane : planes) total += plane.size();
+  return total;
+}
+
+BlockEncoder::BlockEncoder(BlockShape shape, const Kernels& kernels)
+    : shape_(std::move(shape)),
+      tiling_(Tiling::Of(shape_.heads, shape_.dims, shape_.rope)),
+      encoder_(kernels, shape_.dtype) {}
+
+void BlockEncoder::Encode(const TensorView& view, uint64_t first_position, EncodedBlock* block) {
+  const uint32_t tokens = view.shape[1];
+  const uint32_t sinks = SinkCount(first_position, tokens);
+  for (std::vector<uint8_t>& plane : block->planes) plane.clear();
+  block->squared_error.fill(0);
+  block->squared_norm = 0;
+  const size_t raw_bytes = RawBytes(shape_, tokens);
+  if (EncodeTiles(view, first_position, sinks, block) && block->bytes() < raw_bytes) return;
+  for (std::vector<uint8_t>& plane : block->planes) plane.assign(1, kModeRaw);
+  block->squared_error.fill(0);
+  block->squared_norm = 0;
+  AppendTokens(view, 0, tokens, block->planes[0]);
+}
+
+float BlockEncoder::ChooseStep() const {
+  // Measured from each token's own size, so that the step is the same everywhere.
+  if (shape_.token_scales) return kTokenStep;
+  // Errors of K become errors of logits by way of queries, whose size no K tells; but it varies far
+  // less from model to model and layer to layer than that of K does.
+  const float deviation = encoder_.Deviation();
+  const float step = std::clamp(kKeyStep, deviation / kFinestStep, deviation * kCoarsestStep);
+  if (!(step > std::numeric_limits<float>::min())) return std::numeric_limits<float>::min();
+  return shape_.rope.pairing == RopePairing::kNone ? UnrotatedStep(step) : step;
+}
+
+bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, uint32_t sinks,
+                               EncodedBlock* block) {
+  const uint32_t tokens = view.shape[1];
+  const uint32_t tile_count = SpanCount(tokens) * static_cast<uint32_t>(tiling_.tiles.size());
+  for (std::vector<uint8_t>& plane : block->planes) plane.push_back(kModeCoded);
+  std::vector<uint8_t>& base = block->planes[0];
+  float step = 0;
+  const size_t step_at = base.size();
+  base.resize(step_at + sizeof(step));
+  AppendTokens(view, 0, sinks, base);
+  // Room for the length of each tile's part.
+  std::array<size_t, kPlanes> lengths{};
+  for (uint32_t plane = 0; plane < kPlanes; ++plane) {
+    lengths[plane] = block->planes[plane].size();
+    block->planes[plane].resize(lengths[plane] + tile_count * sizeof(uint32_t));
+  }
+  uint32_t index = 0;
+  for (uint32_t first = 0; first < tokens; first += kTileTokens) {
+    rope_.Fill(shape_.rope_rates, first_position + first);
+    for (const Tile& tile : tiling_.tiles) {
+      const bool loaded = encoder_.Load({.view = &view,
+                                         .tiling = &tiling_,
+                                         .tile = &tile,
+                                         .rope = &rope_,
+                                         .first_token = first,
+                                         .tokens = std::min(kTileTokens, tokens - first),
+                                         .sinks = first == 0 ? sinks : 0,
+                                         .token_scales = shape_.token_scales});
+      if (!loaded) return false;
+      if (index == 0) {
+        step = ChooseStep();
+        std::memcpy(base.data() + step_at, &step, sizeof(step));
+      }
+      if (!encoder_.Quantize(step)) return false;
+      encoder_.AddErrors(block->squared_error, block->squared_norm);
+      for (uint32_t plane = 0; plane < kPlanes; ++plane) {
+        std::vector<uint8_t>& bytes = block->planes[plane];
+        const size_t before = bytes.size();
+        if (plane < kLossyPlanes) {
+          encoder_.AppendPlane(plane, bytes);
+        } else {
+          encoder_.AppendTail(bytes);
+        }
+        const auto length = static_cast<uint32_t>(bytes.size() - before);
+        std::memcpy(bytes.data() + lengths[plane] + index * sizeof(length), &length,
+                    sizeof(length));
+      }
+      ++index;
+    }
+  }
+  return true;
+}
+
+}  // namespace reprise::progressive

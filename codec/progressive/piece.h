@@ -1,0 +1,33 @@
+// Pieces of the progressive codec (docs/codec.md): from tensors to a container and back.
+//
+// Pure functions and one object per piece that is decoded; not thread-safe, different pieces are
+// independent.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "chunk/container.h"
+#include "chunk/rope.h"
+#include "codec/codec.h"
+#include "codec/tensor_view.h"
+#include "common/status.h"
+
+namespace reprise::progressive {
+
+// Whether tensors of this group and dtype can be coded: bf16 or fp16, attention or latent.
+bool CanCode(const LayerGroup& group, Dtype dtype);
+
+// Encodes into a container of its own. `header` has everything but codec, parameters and levels;
+// `rope` is its group's. Key and value have been checked against it.
+absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Rope& rope,
+                                                   const TensorView& key, const TensorView& value);
+
+// `meta` has this codec and must outlive the decoder; the views fit it. UNIMPLEMENTED for
+// parameters of a later version, DATA_LOSS for impossible ones.
+absl::StatusOr<std::unique_ptr<PieceDecoder>> CreateDecoder(const PieceMeta& meta,
+                                                            const TensorView& key,
+                                                            const TensorView& value);
+
+}  // namespace reprise::progressive

@@ -1,0 +1,49 @@
+// The constants of the progressive format that came out of measuring: frequencies of the base
+// symbols, and how far reconstructions shrink towards the mean. Part of the format.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "codec/progressive/format.h"
+
+namespace reprise::progressive {
+
+// Frequencies of one alphabet, summing to kSlots; a symbol of frequency 0 does not occur.
+using Frequencies = std::array<uint8_t, 16>;
+
+// What a decoder looks up by slot: symbol, its frequency, and slot minus the symbol's first slot.
+struct SlotTable {
+  std::array<uint8_t, kSlots> symbol{};
+  std::array<uint8_t, kSlots> frequency{};
+  std::array<uint8_t, kSlots> bias{};
+};
+
+// What an encoder looks up by symbol. x / frequency is (x * reciprocal) >> 40 for x < 2^32.
+struct SymbolTable {
+  std::array<uint8_t, 16> frequency{};
+  std::array<uint8_t, 16> first{};
+};
+
+// Of the base symbols of table `table` (0 to kTables - 1): symbols 0 to 13 are cells, 14 is the
+// escape. Fitted to the K and V of SmolLM2-135M and Gemma 3 270M (docs/codec.md).
+const Frequencies& BaseFrequencies(uint32_t table);
+
+// Cells [-reach, reach) have symbols in that table.
+int32_t BaseReach(uint32_t table);
+
+// The frequencies sum to kSlots.
+SlotTable MakeSlotTable(const Frequencies& frequencies);
+SymbolTable MakeSymbolTable(const Frequencies& frequencies);
+
+// False unless they sum to kSlots.
+bool IsComplete(const Frequencies& frequencies);
+
+// Integer frequencies for measured counts, deterministic: every symbol that occurs gets at least 1.
+Frequencies FitFrequencies(const std::array<uint32_t, 16>& counts);
+
+// The reconstruction of the cell [n, n + 1) is (n + 0.5) * this, in units of the step: the centroid
+// of a Gaussian. `class_at_level`: the channel's class in quarter octaves of the level's own step.
+float Shrink(int32_t class_at_level);
+
+}  // namespace reprise::progressive

@@ -1,0 +1,89 @@
+// Decodes one tile from its part of each plane. Internal to the block decoder; keeps its scratch
+// memory from tile to tile. Not thread-safe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "codec/progressive/byte_reader.h"
+#include "codec/progressive/format.h"
+#include "codec/progressive/kernels.h"
+#include "codec/progressive/rope_angles.h"
+#include "codec/progressive/tables.h"
+#include "codec/progressive/tile_format.h"
+#include "codec/progressive/tiling.h"
+#include "codec/tensor_view.h"
+
+namespace reprise::progressive {
+
+class TileDecoder {
+ public:
+  TileDecoder(const Kernels& kernels, Dtype dtype);
+
+  struct Target {
+    const TensorView* view = nullptr;  // one layer
+    const Tiling* tiling = nullptr;
+    const Tile* tile = nullptr;
+    const RopeTable* rope = nullptr;
+    uint32_t first_token = 0;
+    uint32_t tokens = 0;
+    float step = 0;
+    bool token_scales = false;
+  };
+
+  // `planes`: the tile's bytes of planes 0 to planes.size() - 1. False, leaving the tile's elements
+  // undefined, when they are not what an encoder makes.
+  [[nodiscard]] bool Decode(const Target& target, std::span<const ByteSpan> planes);
+
+ private:
+  struct Channel {
+    uint32_t stored_class = 0;
+    ClassCode code;
+    float mean = 0;
+    // Raw bits behind the symbol, most significant first: at most 12 extra and 4 planes.
+    std::array<const uint8_t*, 16> planes{};
+    uint32_t plane_count = 0;
+  };
+
+  struct Escapes {
+    const uint8_t* bytes = nullptr;
+    uint32_t left = 0;
+  };
+
+  [[nodiscard]] bool ReadTokenScales(ByteReader& reader);
+  [[nodiscard]] bool ReadMeans(ByteReader& reader);
+  [[nodiscard]] bool ReadPlane(uint32_t plane, ByteReader& reader);
+  [[nodiscard]] bool ReadTail(ByteReader& reader);
+  // Copies the streams' words to memory with slack behind them.
+  [[nodiscard]] static bool OpenStreams(ByteReader& reader, std::span<StreamReader> streams,
+                                        std::vector<uint16_t>& words);
+  [[nodiscard]] bool DecodeGroup(const Group& group);
+  [[nodiscard]] bool ReconstructChannel(uint32_t position, bool rotated, float* values);
+
+  const Kernels& kernels_;
+  const Dtype dtype_;
+  std::array<SlotTable, kTables> base_tables_;
+
+  Target target_;
+  uint32_t rows_ = 0;
+  uint32_t level_ = 0;  // last lossy plane at hand
+  bool lossless_ = false;
+  std::array<Channel, kTileChannels> channels_;
+  std::array<Escapes, kLossyPlanes> escapes_;
+
+  TokenScales token_scales_;
+  TailFormat tail_format_;
+  TailTables tail_tables_;
+  std::array<StreamReader, kStreams> tail_streams_;
+  Escapes tail_escapes_;
+
+  std::vector<std::array<uint8_t, kTileTokens>> symbols_;
+  std::vector<std::array<float, kTileTokens>> values_;
+  std::vector<uint16_t> group_rows_;
+  std::vector<uint16_t> words_;
+  std::vector<uint16_t> tail_words_;
+};
+
+}  // namespace reprise::progressive

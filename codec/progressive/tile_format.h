@@ -1,0 +1,97 @@
+// The arithmetic that tile encoder and tile decoder share. Pure functions and constants.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "chunk/namespace.h"
+#include "codec/progressive/float16.h"
+#include "codec/progressive/format.h"
+#include "codec/progressive/kernels.h"
+#include "codec/progressive/tables.h"
+#include "codec/progressive/tail.h"
+
+namespace reprise::progressive {
+
+inline constexpr uint32_t kRunChannels = 16;
+inline constexpr uint32_t kGroupRows = 2 * kRunChannels;
+
+// Means are stored in units of this many steps.
+inline constexpr float kMeanStep = 0.5F;
+inline constexpr float kMeanIndexLimit = 32000;
+inline constexpr uint32_t kStoredClassMaximum = kClassMaximum + kClassBias;
+
+// The base step: V in units of a token's own deviation; K as it is, but within these multiples of
+// its deviation. docs/codec.md has the measurements.
+inline constexpr float kTokenStep = 1.0F;
+inline constexpr float kKeyStep = 1.4F;
+inline constexpr float kFinestStep = 16;
+inline constexpr float kCoarsestStep = 1.2F;
+
+// Half a cell of `plane`, shrunk: what 2 * cell + 1 is multiplied by.
+inline float ScaleOf(float step, uint32_t stored_class, uint32_t plane) {
+  const float half_cell = step / static_cast<float>(2U << plane);
+  const int32_t class_at_level = static_cast<int32_t>(stored_class) - kClassBias +
+                                 static_cast<int32_t>(plane) * kClassesPerOctave;
+  return half_cell * Shrink(class_at_level);
+}
+
+// The lossless plane starts from the last lossy plane's cell. Where nothing is rotated a cell holds
+// exactly the numbers from one multiple of a power of two to the next (UnrotatedStep), so it starts
+// from the end nearest to zero and what is left are raw bits. A rotated value has a bell of errors
+// around the reconstruction, so it starts from that.
+inline float TailScaleOf(float step, uint32_t stored_class, bool rotated) {
+  const uint32_t plane = kLossyPlanes - 1;
+  return rotated ? ScaleOf(step, stored_class, plane) : step / static_cast<float>(2U << plane);
+}
+
+// The power of two at or below `step`, which is positive and finite.
+inline float UnrotatedStep(float step) {
+  int exponent = 0;
+  std::frexp(step, &exponent);
+  return std::ldexp(1.0F, exponent - 1);
+}
+
+// Tokens of V differ in size, and attention reads the small ones too: each has a power of two that
+// its deviations from the channels' means are measured in. Stored are the smallest exponent and
+// what the others have above it, 4 bits each.
+inline constexpr int32_t kTokenExponentLimit = 100;
+inline constexpr uint32_t kTokenExponentRange = 15;
+
+// `exponent` is at most 126 in magnitude.
+inline float PowerOfTwo(int32_t exponent) {
+  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
+struct TokenScales {
+  alignas(64) std::array<float, kTileTokens> scales;
+  alignas(64) std::array<float, kTileTokens> factors;  // 1 / scales
+
+  TokenScales() { SetAll(0); }
+  void SetAll(int32_t exponent) {
+    for (uint32_t token = 0; token < kTileTokens; ++token) Set(token, exponent);
+  }
+  void Set(uint32_t token, int32_t exponent) {
+    scales[token] = PowerOfTwo(exponent);
+    factors[token] = PowerOfTwo(-exponent);
+  }
+};
+
+inline uint32_t InfinityOf(Dtype dtype) { return dtype == Dtype::kBf16 ? 0x7F80 : 0x7C00; }
+
+// `token_scales` are powers of two.
+inline void FillTailFormat(Dtype dtype, float step, const TokenScales& token_scales,
+                           TailFormat* format) {
+  const float last_step = step / static_cast<float>(1U << (kLossyPlanes - 1));
+  format->mantissa_bits = dtype == Dtype::kBf16 ? 7 : 10;
+  for (uint32_t token = 0; token < kTileTokens; ++token) {
+    const float token_step = last_step * token_scales.scales[token];
+    const uint32_t magnitude = dtype == Dtype::kBf16 ? Bf16Of(token_step) : Fp16Of(token_step);
+    format->step_exponents[token] = static_cast<uint16_t>(magnitude >> format->mantissa_bits);
+  }
+}
+
+}  // namespace reprise::progressive
