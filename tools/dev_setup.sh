@@ -49,8 +49,8 @@ install_packages() {
     install -y --no-install-recommends "$@" || exit 1
 }
 
-# need_venv [demo]: the virtual environment with the pinned packages of tools/requirements-dev.txt,
-# and with "demo" those of tools/requirements-demo.txt.
+# need_venv [demo] [bench]: the virtual environment with the pinned packages of
+# tools/requirements-dev.txt, and with "demo" or "bench" those of that requirements file.
 need_venv() {
   local base name
   base=$(find_python)

@@ -174,22 +174,36 @@ struct Block16 {
   }
 }
 
+[[gnu::always_inline]] inline Block16 TransposedAt(const uint16_t* rows_of_channels) {
+  Block16 rows;
+  for (uint32_t c = 0; c < 16; ++c) {
+    rows[c] =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows_of_channels + c * kTileStride));
+  }
+  Block16 columns;
+  Transpose16(rows, columns);
+  return columns;
+}
+
 void Scatter(const uint16_t* rows_of_channels, uint32_t channels, uint32_t tokens,
              std::byte* destination, int64_t token_stride_bytes) {
-  if (channels != 16 || tokens % 16 != 0) {
+  if (channels % 16 != 0 || tokens % 16 != 0) {
     ScalarKernels().scatter(rows_of_channels, channels, tokens, destination, token_stride_bytes);
     return;
   }
   for (uint32_t token = 0; token < tokens; token += 16) {
-    Block16 rows;
-    for (uint32_t c = 0; c < 16; ++c) {
-      rows[c] = _mm256_loadu_si256(
-          reinterpret_cast<const __m256i*>(rows_of_channels + c * kTileStride + token));
+    const Block16 low = TransposedAt(rows_of_channels + token);
+    if (channels == 16) {
+      for (const __m256i& column : low.rows) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(destination), column);
+        destination += token_stride_bytes;
+      }
+      continue;
     }
-    Block16 columns;
-    Transpose16(rows, columns);
-    for (const __m256i& column : columns.rows) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(destination), column);
+    const Block16 high = TransposedAt(rows_of_channels + 16 * kTileStride + token);
+    for (uint32_t i = 0; i < 16; ++i) {
+      _mm512_storeu_si512(destination,
+                          _mm512_inserti64x4(_mm512_castsi256_si512(low[i]), high[i], 1));
       destination += token_stride_bytes;
     }
   }

@@ -71,17 +71,35 @@ struct Lanes {
   y.b = RefillLanes(PopLanes(y.b, WidenQuarter(frequencies, 3), WidenQuarter(biases, 3)), y.words);
 }
 
+// One row of one stream.
+void DecodeRow(const ByteTable& symbol, const ByteTable& frequency, const ByteTable& bias, Lanes& x,
+               uint8_t* symbols) {
+  const __m512i slots = _mm512_castsi256_si512(
+      _mm256_set_m128i(_mm512_cvtepi32_epi8(x.b), _mm512_cvtepi32_epi8(x.a)));
+  const __m512i frequencies = frequency.At(slots);
+  const __m512i biases = bias.At(slots);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(symbols),
+                      _mm512_castsi512_si256(symbol.At(slots)));
+  x.a = RefillLanes(PopLanes(x.a, WidenQuarter(frequencies, 0), WidenQuarter(biases, 0)), x.words);
+  x.b = RefillLanes(PopLanes(x.b, WidenQuarter(frequencies, 1), WidenQuarter(biases, 1)), x.words);
+}
+
 }  // namespace
 
 void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
                          uint8_t* symbols) {
-  if (streams.size() != kStreams || rows != kTileRows) {
-    ScalarKernels().decode_symbols(table, streams, rows, symbols);
-    return;
-  }
   const ByteTable symbol(table.symbol);
   const ByteTable frequency(table.frequency);
   const ByteTable bias(table.bias);
+  if (streams.size() != kStreams || rows != kTileRows) {
+    for (uint32_t row = 0; row < rows; ++row) {
+      StreamReader& stream = streams[row % streams.size()];
+      Lanes lanes(stream);
+      DecodeRow(symbol, frequency, bias, lanes, symbols + row * kLanes);
+      lanes.Save(stream);
+    }
+    return;
+  }
   Lanes s0(streams[0]);
   Lanes s1(streams[1]);
   Lanes s2(streams[2]);

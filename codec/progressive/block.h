@@ -31,6 +31,8 @@ struct BlockShape {
   RopeShape rope;
   std::vector<uint64_t> rope_rates;  // rope.dims / 2, from TurnsOf
   bool token_scales = false;         // V: steps follow each token's size; needs no rope
+
+  friend bool operator==(const BlockShape&, const BlockShape&) = default;
 };
 
 // One encoded block: the segment of each plane, and how far each lossy level is off.

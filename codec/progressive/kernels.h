@@ -90,7 +90,7 @@ struct Kernels {
   void (*widen_bf16)(const uint16_t* bits, uint32_t rows, float* values);
   void (*widen_fp16)(const uint16_t* bits, uint32_t rows, float* values);
 
-  // Between `channels` (at most 16) contiguous 16-bit elements of `tokens` tokens in somebody's
+  // Between `channels` (at most 32) contiguous 16-bit elements of `tokens` tokens in somebody's
   // layout and rows of kTileTokens + kTilePadding elements, one per channel.
   void (*scatter)(const uint16_t* rows_of_channels, uint32_t channels, uint32_t tokens,
                   std::byte* destination, int64_t token_stride_bytes);

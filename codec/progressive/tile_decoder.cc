@@ -209,16 +209,22 @@ bool TileDecoder::DecodeGroup(const Group& group) {
       }
     }
   }
-  const TensorView& view = *target_.view;
-  for (uint32_t r = 0; r < group.runs.size(); ++r) {
-    const Run& run = group.runs[r];
-    if (run.count == 0) continue;
-    std::byte* first = view.data + target_.first_token * view.stride_bytes[1] +
-                       group.head * view.stride_bytes[2] + 2 * int64_t{run.dim};
-    kernels_.scatter(group_rows_.data() + r * kRunChannels * kTileStride, run.count, target_.tokens,
-                     first, view.stride_bytes[1]);
-  }
+  StoreGroup(group);
   return true;
+}
+
+void TileDecoder::StoreGroup(const Group& group) const {
+  const TensorView& view = *target_.view;
+  std::byte* head =
+      view.data + target_.first_token * view.stride_bytes[1] + group.head * view.stride_bytes[2];
+  const bool one_run =
+      group.runs[0].count == kRunChannels && group.runs[1].dim == group.runs[0].dim + kRunChannels;
+  for (uint32_t r = 0; r < (one_run ? 1 : group.runs.size()); ++r) {
+    const uint32_t count = one_run ? group.channels : group.runs[r].count;
+    if (count == 0) continue;
+    kernels_.scatter(group_rows_.data() + r * kRunChannels * kTileStride, count, target_.tokens,
+                     head + 2 * int64_t{group.runs[r].dim}, view.stride_bytes[1]);
+  }
 }
 
 }  // namespace reprise::progressive

@@ -60,6 +60,7 @@ class TileDecoder {
   [[nodiscard]] static bool OpenStreams(ByteReader& reader, std::span<StreamReader> streams,
                                         std::vector<uint16_t>& words);
   [[nodiscard]] bool DecodeGroup(const Group& group);
+  void StoreGroup(const Group& group) const;
   [[nodiscard]] bool ReconstructChannel(uint32_t position, bool rotated, float* values);
 
   const Kernels& kernels_;

@@ -21,6 +21,8 @@ struct RopeShape {
   RopePairing pairing = RopePairing::kNone;
   uint32_t first_dim = 0;
   uint32_t dims = 0;  // even; first_dim + dims is at most the head's
+
+  friend bool operator==(const RopeShape&, const RopeShape&) = default;
 };
 
 struct Run {
