@@ -2,9 +2,10 @@
 
     python -m bench.codec.ablation build/kv/bench-smollm2
 
-Prints, as a Markdown table, bits per value at a relative distortion of 0.03 by reverse water-filling
-over the variances that each transform leaves (Cover and Thomas, 10.3.3), for chunks of 256 tokens of
-layers spread evenly over the model. Variances of a transform over tokens are pooled by octave.
+Prints, as a Markdown table, bits per value at a relative distortion of 0.03 by reverse
+water-filling over the variances that each transform leaves (Cover and Thomas, 10.3.3), for chunks
+of 256 tokens of layers spread evenly over the model. Variances of a transform over tokens are
+pooled by octave.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CHUNKS = (1, 5, 9, 13)
 
 
 def rate(variances: Floats, distortion: float) -> float:
-    """Bits per value of independent Gaussians at a mean squared error, by bisection on the level."""
+    """Bits per value of independent Gaussians at a mean squared error, by bisection."""
     low, high = 1e-12, float(variances.max())
     for _ in range(60):
         level = float(np.sqrt(low * high))
