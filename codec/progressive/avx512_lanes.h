@@ -1,6 +1,8 @@
-// Steps of 16 rANS lanes, shared by the AVX-512 kernels. To be included by files that are compiled
-// for AVX-512 only.
+// Steps of 16 rANS lanes, shared by the AVX-512 kernels. Empty where the compiler may not use those
+// instructions.
 #pragma once
+
+#ifdef __AVX512VBMI2__
 
 #include <immintrin.h>
 
@@ -58,3 +60,5 @@ inline __m512i PushLanes(__m512i states, __m512i frequencies, __m512i firsts) {
 
 }  // namespace
 }  // namespace reprise::progressive
+
+#endif  // __AVX512VBMI2__
