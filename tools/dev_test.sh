@@ -57,6 +57,8 @@ command_san() {
   need_packages build
   need_venv
   export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
+  # UCX hooks the memory calls of threads that begin and end, where ThreadSanitizer has no thread.
+  export UCX_MEM_EVENTS=n
   export LSAN_OPTIONS="suppressions=$suppressions/lsan.supp:print_suppressions=0"
   export UBSAN_OPTIONS="print_stacktrace=1"
   export TSAN_OPTIONS="suppressions=$suppressions/tsan.supp:second_deadlock_stack=1:history_size=4"

@@ -29,19 +29,21 @@ TEST_F(GrpcProtobufTest, ProtobufClientSendsBulkAsFieldFifteen) {
   sent.set_key("key");
   sent.set_total_bytes(77);
   sent.set_bulk(std::string(300'000, 'b'));
-  service_.On(v1::PUBLISH, [&](Request request, std::unique_ptr<Responder> responder) {
-    v1::PublishRequest received;
-    EXPECT_TRUE(received.ParseFromString(request.message));
-    EXPECT_EQ(received.key(), "key");
-    EXPECT_EQ(received.total_bytes(), 77u);
-    EXPECT_TRUE(received.bulk().empty());
-    EXPECT_EQ(AsText(request.bulk.bytes()), sent.bulk());
-    EXPECT_NE(request.session, nullptr);
-    v1::PublishReply reply;
-    reply.set_upload_id(5);
-    responder->Send(Part{reply.SerializeAsString(), SharedBytes()});
-    responder->Complete(absl::OkStatus());
-  });
+  // A copy of its own: ThreadSanitizer does not see that the answer comes after the handler's read.
+  service_.On(v1::PUBLISH,
+              [bulk = sent.bulk()](Request request, std::unique_ptr<Responder> responder) {
+                v1::PublishRequest received;
+                EXPECT_TRUE(received.ParseFromString(request.message));
+                EXPECT_EQ(received.key(), "key");
+                EXPECT_EQ(received.total_bytes(), 77u);
+                EXPECT_TRUE(received.bulk().empty());
+                EXPECT_EQ(AsText(request.bulk.bytes()), bulk);
+                EXPECT_NE(request.session, nullptr);
+                v1::PublishReply reply;
+                reply.set_upload_id(5);
+                responder->Send(Part{reply.SerializeAsString(), SharedBytes()});
+                responder->Complete(absl::OkStatus());
+              });
   StartServer();
   PlainClient client(server_->address());
   auto answer =

@@ -81,7 +81,9 @@ void GrpcClientCall::Poke() {
     poke_pending_ = true;
   }
   if (!poke_alarm_.has_value()) poke_alarm_.emplace();
-  poke_alarm_->Set(core_->queue(), gpr_now(GPR_CLOCK_MONOTONIC), poked_.Arm());
+  // Read before the tag is armed, which is what the queue's end is ordered after.
+  grpc::CompletionQueue* const queue = core_->queue();
+  poke_alarm_->Set(queue, gpr_now(GPR_CLOCK_MONOTONIC), poked_.Arm());
 }
 
 void GrpcClientCall::OnPoked(bool /*ok*/) {
