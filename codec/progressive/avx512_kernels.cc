@@ -84,17 +84,6 @@ void Rotate(float* a, float* b, const float* cosine, const float* sine, uint32_t
   }
 }
 
-void Unrotate(float* a, float* b, const float* cosine, const float* sine, uint32_t rows) {
-  for (uint32_t i = 0; i < rows * kLanes; i += 16) {
-    const __m512 x = _mm512_loadu_ps(a + i);
-    const __m512 y = _mm512_loadu_ps(b + i);
-    const __m512 c = _mm512_loadu_ps(cosine + i);
-    const __m512 s = _mm512_loadu_ps(sine + i);
-    _mm512_storeu_ps(a + i, _mm512_add_ps(_mm512_mul_ps(x, c), _mm512_mul_ps(y, s)));
-    _mm512_storeu_ps(b + i, _mm512_sub_ps(_mm512_mul_ps(y, c), _mm512_mul_ps(x, s)));
-  }
-}
-
 __m256i Bf16OfLanes(__m512 values) {
   const __m512i bits = _mm512_castps_si512(values);
   const __m512i sign = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MIN));
@@ -355,7 +344,6 @@ const Kernels& Avx512Kernels() {
       .encode_symbols = Avx512EncodeSymbols,
       .reconstruct = Reconstruct,
       .rotate = Rotate,
-      .unrotate = Unrotate,
       .round_bf16 = RoundBf16,
       .round_fp16 = RoundFp16,
       .widen_bf16 = WidenBf16,

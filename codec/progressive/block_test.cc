@@ -123,6 +123,7 @@ constexpr std::array<uint32_t, 8> kDims = {1, 8, 16, 40, 64, 72, 128, 576};
 class BlockTest : public ::testing::TestWithParam<InstructionSet> {
  protected:
   void SetUp() override {
+    // Such kernels cannot run here; the scalar ones are tested on every machine.
     if (KernelsOf(GetParam()) == nullptr) GTEST_SKIP() << "this machine has no such instructions";
   }
 };

@@ -80,9 +80,9 @@ struct Kernels {
                           std::span<const uint8_t* const> planes, uint32_t rows, float scale,
                           const float* token_scales, float mean, float* values);
 
-  // (a, b) = (a cos - b sin, b cos + a sin), element by element; unrotate turns the other way.
+  // (a, b) = (a cos - b sin, b cos + a sin), element by element; with a and b exchanged it turns
+  // the other way.
   void (*rotate)(float* a, float* b, const float* cosine, const float* sine, uint32_t rows);
-  void (*unrotate)(float* a, float* b, const float* cosine, const float* sine, uint32_t rows);
 
   // To the nearest, ties to even; magnitudes beyond the largest finite number become it.
   void (*round_bf16)(const float* values, uint32_t rows, uint16_t* bits);

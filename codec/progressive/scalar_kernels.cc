@@ -67,15 +67,6 @@ void Rotate(float* a, float* b, const float* cosine, const float* sine, uint32_t
   }
 }
 
-void Unrotate(float* a, float* b, const float* cosine, const float* sine, uint32_t rows) {
-  for (uint32_t i = 0; i < rows * kLanes; ++i) {
-    const float x = a[i];
-    const float y = b[i];
-    a[i] = x * cosine[i] + y * sine[i];
-    b[i] = y * cosine[i] - x * sine[i];
-  }
-}
-
 void RoundBf16(const float* values, uint32_t rows, uint16_t* bits) {
   for (uint32_t i = 0; i < rows * kLanes; ++i) bits[i] = Bf16Of(values[i]);
 }
@@ -205,7 +196,6 @@ const Kernels& ScalarKernels() {
       .encode_symbols = EncodeSymbols,
       .reconstruct = Reconstruct,
       .rotate = Rotate,
-      .unrotate = Unrotate,
       .round_bf16 = RoundBf16,
       .round_fp16 = RoundFp16,
       .widen_bf16 = WidenBf16,

@@ -129,9 +129,9 @@ bool TileEncoder::LoadGroup(const Group& group) {
   }
   if (group.rotated) {
     for (uint32_t pair = 0; pair < group.channels / 2; ++pair) {
-      kernels_.unrotate(values_[base + 2 * pair].data(), values_[base + 2 * pair + 1].data(),
-                        source_.rope->cosine(group.first_pair + pair),
-                        source_.rope->sine(group.first_pair + pair), rows_);
+      kernels_.rotate(values_[base + 2 * pair + 1].data(), values_[base + 2 * pair].data(),
+                      source_.rope->cosine(group.first_pair + pair),
+                      source_.rope->sine(group.first_pair + pair), rows_);
     }
   }
   return true;

@@ -24,6 +24,7 @@ TEST(StoreProcess, TheDataPathListensOnTheSameHost) {
 
 TEST(StoreProcess, ListeningOnIpv6GoesWithoutADataPath) {
   const auto store = StoreProcess::Create(ListenOn("[::1]:0"));
+  // A container without IPv6 has no such address to listen on.
   if (absl::IsUnavailable(store.status())) GTEST_SKIP() << "no IPv6 here: " << store.status();
   ASSERT_TRUE(store.ok()) << store.status();
   EXPECT_TRUE((*store)->listen_address().starts_with("[::1]:")) << (*store)->listen_address();
