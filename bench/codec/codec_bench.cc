@@ -1,10 +1,13 @@
 // What the progressive codec makes of real KV: bytes per level beside zstd, and goodput beside
 // memcpy and zstd. Run by bench/codec/run.py; prints JSON lines.
 //
-//   codec_bench sizes DUMP bf16|fp16           one line: bits per value of each level, and zstd
-//   -19's codec_bench speed DUMP bf16|fp16 SET N     N lines: goodput of one thread over the whole
-//   dump,
-//                                              GB/s of 16-bit values; SET is scalar, avx2 or avx512
+//   codec_bench sizes DUMP bf16|fp16
+//       one line: bits per value of each level, and zstd -19's
+//   codec_bench speed DUMP bf16|fp16 SET N
+//       N lines: goodput of one thread over the whole dump, GB/s of 16-bit values; SET is scalar,
+//       avx2 or avx512
+//   codec_bench stages DUMP bf16|fp16 SET
+//       a line for each job: ticks of the time stamp counter per 32 values, kernel by kernel
 
 #include <algorithm>
 #include <array>
@@ -21,6 +24,7 @@
 #include <zstd.h>
 
 #include "bench/codec/dump.h"
+#include "bench/codec/stages.h"
 #include "codec/progressive/block.h"
 #include "codec/progressive/kernels.h"
 
@@ -208,6 +212,46 @@ int Speed(const std::vector<DumpTensor>& tensors, const Kernels& kernels, int ro
   return 0;
 }
 
+// One job, twice: whole, and with every kernel timed.
+void PrintStages(const char* job, const Kernels& kernels, size_t rows,
+                 const std::function<void(const Kernels&)>& work) {
+  work(kernels);
+  const uint64_t begin = Ticks();
+  work(kernels);
+  const uint64_t whole = Ticks() - begin;
+  const Kernels timed = TimedKernels(kernels);
+  work(timed);
+  const auto per_row = [&](uint64_t ticks) {
+    return static_cast<double>(ticks) / static_cast<double>(rows);
+  };
+  std::printf("{\"job\": \"%s\", \"whole\": %.2f", job, per_row(whole));
+  for (const Stage& stage : MeasuredStages()) {
+    std::printf(", \"%s\": %.2f", stage.name, per_row(stage.ticks));
+  }
+  std::printf("}\n");
+}
+
+int Stages(const std::vector<DumpTensor>& tensors, const Kernels& kernels) {
+  std::vector<Coded> chunks = ChunksOf(tensors);
+  size_t total = 0;
+  for (const Coded& chunk : chunks) total += chunk.bytes();
+  std::vector<std::byte> out(total);
+  const size_t rows = total / sizeof(uint16_t) / progressive::kLanes;
+  PrintStages("encode", kernels, rows, [&](const Kernels& set) {
+    Coders<BlockEncoder> encoders(set);
+    EncodeAll(chunks, encoders);
+  });
+  const std::array<std::pair<const char*, size_t>, 3> jobs{
+      {{"decode 1 plane", 1}, {"decode 2 planes", 2}, {"decode lossless", kPlanes}}};
+  for (const auto& [job, planes] : jobs) {
+    PrintStages(job, kernels, rows, [&](const Kernels& set) {
+      Coders<BlockDecoder> decoders(set);
+      DecodeAll(chunks, planes, decoders, out.data());
+    });
+  }
+  return 0;
+}
+
 const Kernels* KernelsNamed(const std::string& name) {
   using progressive::InstructionSet;
   if (name == "scalar") return progressive::KernelsOf(InstructionSet::kScalar);
@@ -219,8 +263,11 @@ const Kernels* KernelsNamed(const std::string& name) {
 int Run(const std::vector<std::string>& args) {
   const bool sizes = args.size() == 3 && args[0] == "sizes";
   const bool speed = args.size() == 5 && args[0] == "speed";
-  if (!sizes && !speed) {
-    std::fprintf(stderr, "usage: codec_bench sizes DUMP DTYPE | speed DUMP DTYPE SET ROUNDS\n");
+  const bool stages = args.size() == 4 && args[0] == "stages";
+  if (!sizes && !speed && !stages) {
+    std::fprintf(stderr,
+                 "usage: codec_bench sizes DUMP DTYPE | speed DUMP DTYPE SET ROUNDS | "
+                 "stages DUMP DTYPE SET\n");
     return 2;
   }
   const auto tensors = ReadDump(args[1], args[2]);
@@ -234,6 +281,7 @@ int Run(const std::vector<std::string>& args) {
     std::fprintf(stderr, "codec_bench: no kernels for '%s' here\n", args[3].c_str());
     return 3;
   }
+  if (stages) return Stages(*tensors, *kernels);
   return Speed(*tensors, *kernels, std::stoi(args[4]));
 }
 
