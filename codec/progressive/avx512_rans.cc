@@ -84,6 +84,45 @@ void DecodeRow(const ByteTable& symbol, const ByteTable& frequency, const ByteTa
   x.b = RefillLanes(PopLanes(x.b, WidenQuarter(frequencies, 1), WidenQuarter(biases, 1)), x.words);
 }
 
+// What 16 lanes push, by symbol.
+struct PushTable {
+  explicit PushTable(const SymbolTable& table)
+      : limit(_mm512_load_si512(table.limit.data())),
+        reciprocal(_mm512_load_si512(table.reciprocal.data())),
+        packed(_mm512_load_si512(table.packed.data())) {}
+
+  __m512i Push(__m512i states, __m512i symbols, uint16_t*& words) const {
+    const __mmask16 full =
+        _mm512_cmpgt_epu32_mask(states, _mm512_permutexvar_epi32(symbols, limit));
+    const __m512i x = SpillLanes(states, full, words);
+    const __m512i factor = _mm512_permutexvar_epi32(symbols, reciprocal);
+    const __m512i rest = _mm512_permutexvar_epi32(symbols, packed);
+    const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(x, factor), 32);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(factor, 32));
+    const __m512i product = _mm512_mask_mov_epi32(even, 0xAAAA, odd);
+    const __m512i quotient = _mm512_srlv_epi32(product, _mm512_srli_epi32(rest, 16));
+    const __m512i byte = _mm512_set1_epi32(0xFF);
+    const __m512i bias = _mm512_and_si512(rest, byte);
+    const __m512i complement = _mm512_and_si512(_mm512_srli_epi32(rest, 8), byte);
+    return _mm512_add_epi32(_mm512_add_epi32(x, bias), _mm512_mullo_epi32(quotient, complement));
+  }
+
+  __m512i limit;
+  __m512i reciprocal;
+  __m512i packed;
+};
+
+[[gnu::always_inline]] inline void PushRow(const PushTable& table, const uint8_t* symbols,
+                                           WriterLanes& lanes) {
+  const __m128i backwards = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols));
+  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + 16));
+  lanes.high =
+      table.Push(lanes.high, _mm512_cvtepu8_epi32(_mm_shuffle_epi8(high, backwards)), lanes.words);
+  lanes.low =
+      table.Push(lanes.low, _mm512_cvtepu8_epi32(_mm_shuffle_epi8(low, backwards)), lanes.words);
+}
+
 }  // namespace
 
 void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
@@ -91,6 +130,14 @@ void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams
   const ByteTable symbol(table.symbol);
   const ByteTable frequency(table.frequency);
   const ByteTable bias(table.bias);
+  if (streams.size() == 1) {
+    Lanes lanes(streams[0]);
+    for (uint32_t row = 0; row < rows; ++row) {
+      DecodeRow(symbol, frequency, bias, lanes, symbols + row * kLanes);
+    }
+    lanes.Save(streams[0]);
+    return;
+  }
   if (streams.size() != kStreams || rows != kTileRows) {
     for (uint32_t row = 0; row < rows; ++row) {
       StreamReader& stream = streams[row % streams.size()];
@@ -115,29 +162,38 @@ void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams
   s3.Save(streams[3]);
 }
 
-void Avx512EncodeSymbols(const SymbolTable& table, std::span<StreamWriter> streams, uint32_t rows,
-                         const uint8_t* symbols) {
-  const __m512i frequency = _mm512_cvtepu8_epi32(
-      _mm_loadu_si128(reinterpret_cast<const __m128i*>(table.frequency.data())));
-  const __m512i first =
-      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table.first.data())));
-  for (uint32_t row = rows; row-- > 0;) {
-    StreamWriter& stream = streams[row % streams.size()];
-    const __m512i low = _mm512_cvtepu8_epi32(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + row * kLanes)));
-    const __m512i high = _mm512_cvtepu8_epi32(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + row * kLanes + 16)));
-    const __m512i low_frequency = _mm512_permutexvar_epi32(low, frequency);
-    const __m512i high_frequency = _mm512_permutexvar_epi32(high, frequency);
-    __m512i a = _mm512_loadu_si512(stream.states.data());
-    __m512i b = _mm512_loadu_si512(stream.states.data() + 16);
-    b = SpillLanes(b, FullFor(b, high_frequency), stream.words);
-    a = SpillLanes(a, FullFor(a, low_frequency), stream.words);
-    a = PushLanes(a, low_frequency, _mm512_permutexvar_epi32(low, first));
-    b = PushLanes(b, high_frequency, _mm512_permutexvar_epi32(high, first));
-    _mm512_storeu_si512(stream.states.data(), a);
-    _mm512_storeu_si512(stream.states.data() + 16, b);
+void Avx512EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
+                         uint32_t rows) {
+  if (streams.size() != kStreams || rows % kStreams != 0) {
+    for (size_t channel = channels.size(); channel-- > 0;) {
+      const PushTable table(*channels[channel].table);
+      for (uint32_t row = rows; row-- > 0;) {
+        StreamWriter& stream = streams[row % streams.size()];
+        WriterLanes lanes(stream);
+        PushRow(table, channels[channel].symbols + row * kLanes, lanes);
+        lanes.Save(stream);
+      }
+    }
+    return;
   }
+  WriterLanes s0(streams[0]);
+  WriterLanes s1(streams[1]);
+  WriterLanes s2(streams[2]);
+  WriterLanes s3(streams[3]);
+  for (size_t channel = channels.size(); channel-- > 0;) {
+    const PushTable table(*channels[channel].table);
+    for (uint32_t row = rows; row > 0; row -= kStreams) {
+      const uint8_t* symbols = channels[channel].symbols + (row - kStreams) * kLanes;
+      PushRow(table, symbols + 3 * kLanes, s3);
+      PushRow(table, symbols + 2 * kLanes, s2);
+      PushRow(table, symbols + kLanes, s1);
+      PushRow(table, symbols, s0);
+    }
+  }
+  s0.Save(streams[0]);
+  s1.Save(streams[1]);
+  s2.Save(streams[2]);
+  s3.Save(streams[3]);
 }
 
 }  // namespace reprise::progressive

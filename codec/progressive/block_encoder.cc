@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "codec/progressive/block.h"
@@ -38,11 +37,13 @@ float BlockEncoder::ChooseStep() const {
   // Measured from each token's own size, so that the step is the same everywhere.
   if (shape_.token_scales) return kTokenStep;
   // Errors of K become errors of logits by way of queries, whose size no K tells; but it varies far
-  // less from model to model and layer to layer than that of K does.
+  // less from model to model and layer to layer than that of K does. Only powers of two, so that
+  // cells lie alike among the representable numbers.
   const float deviation = encoder_.Deviation();
-  const float step = std::clamp(kKeyStep, deviation / kFinestStep, deviation * kCoarsestStep);
-  if (!(step > std::numeric_limits<float>::min())) return std::numeric_limits<float>::min();
-  return shape_.rope.pairing == RopePairing::kNone ? UnrotatedStep(step) : step;
+  if (!(deviation > kSmallestDeviation)) return kKeyStep * kSmallestDeviation;
+  const float nearest = std::clamp(kKeyStep, deviation / kFinestStep, deviation * kCoarsestStep);
+  const float step = kKeyStep * PowerOfTwoBelow(nearest / kKeyStep);
+  return shape_.rope.pairing == RopePairing::kNone ? PowerOfTwoBelow(step) : step;
 }
 
 bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, uint32_t sinks,

@@ -51,7 +51,11 @@ inline constexpr int32_t kClassCeiling = 3;
 inline constexpr uint32_t kTables = kClassCeiling - kClassFloor + 1;
 // A class is stored as class + kClassBias in one byte; 0 is a channel that never enters.
 inline constexpr int32_t kClassBias = 32;
-inline constexpr int32_t kClassMaximum = 48;  // 12 octaves above the base step: 12 raw bits
+inline constexpr int32_t kClassMaximum = 27;  // 6 octaves above the ceiling: 6 raw bits
+
+// Cells of the last lossy plane are held to this magnitude; what lies beyond is far off in lossy
+// levels and exact in the lossless one.
+inline constexpr int32_t kCellLimit = (1 << 14) - 1;
 
 // How a channel of a class is coded.
 struct ClassCode {
@@ -80,11 +84,12 @@ constexpr ClassCode CodeOf(uint32_t stored) {
   return code;
 }
 
-// The lossless plane codes the distance, in representable numbers, from the last lossy
-// reconstruction to the value. Its context is the reconstruction's exponent against the step's.
-inline constexpr uint32_t kTailContexts = 8;
+// The lossless plane: symbols of 16 in prefix codes of at most 6 bits, then raw bits. tail.h has
+// what they mean.
 inline constexpr uint32_t kTailSymbols = 16;  // distances -8 to 6 in units, and the escape
 inline constexpr int32_t kTailOffset = 8;
 inline constexpr uint32_t kTailEscape = 15;
+inline constexpr uint32_t kTailSlotBits = 6;
+inline constexpr uint32_t kTailSlots = 1u << kTailSlotBits;
 
 }  // namespace reprise::progressive
