@@ -77,6 +77,7 @@ Kernels TimedKernels(const Kernels& kernels) {
   Stages().clear();
   Wrap<&Kernels::decode_symbols>("decode_symbols", timed);
   Wrap<&Kernels::encode_symbols>("encode_symbols", timed);
+  Wrap<&Kernels::reverse_words>("reverse_words", timed);
   Wrap<&Kernels::reconstruct>("reconstruct", timed);
   Wrap<&Kernels::place>("place", timed);
   Wrap<&Kernels::rotate>("rotate", timed);

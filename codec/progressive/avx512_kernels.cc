@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -13,6 +14,19 @@
 
 namespace reprise::progressive {
 namespace {
+
+void ReverseWords(uint16_t* begin, uint16_t* end) {
+  const __m512i backwards =
+      _mm512_set_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                       22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+  for (; end - begin >= 64; begin += 32, end -= 32) {
+    const __m512i first = _mm512_loadu_si512(begin);
+    const __m512i last = _mm512_loadu_si512(end - 32);
+    _mm512_storeu_si512(begin, _mm512_permutexvar_epi16(backwards, last));
+    _mm512_storeu_si512(end - 32, _mm512_permutexvar_epi16(backwards, first));
+  }
+  std::reverse(begin, end);
+}
 
 // 32 cells of 16 bits as two vectors of odd numbers: 2 * cell + 1.
 struct Middles {
@@ -444,6 +458,7 @@ const Kernels& Avx512Kernels() {
       .name = "avx512",
       .decode_symbols = Avx512DecodeSymbols,
       .encode_symbols = Avx512EncodeSymbols,
+      .reverse_words = ReverseWords,
       .reconstruct = Reconstruct,
       .place = Place,
       .rotate = Rotate,

@@ -176,7 +176,8 @@ uint32_t Avx512SplitTail(const TailFormat& format, const TailCode& code, const u
     const __m512i coded =
         _mm512_or_si512(_mm512_sllv_epi16(kept, length), _mm512_and_si512(own, Words(0xFF)));
     _mm512_store_si512(bits->bits.data() + i, coded);
-    _mm512_store_si512(bits->lengths.data() + i, _mm512_add_epi16(length, from.low_bits));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(bits->lengths.data() + i),
+                       _mm512_cvtepi16_epi8(_mm512_add_epi16(length, from.low_bits)));
     if (escaped != 0) {
       _mm512_storeu_si512(escapes + 2 * size_t{escaped_count},
                           _mm512_maskz_compress_epi16(escaped, value));
@@ -191,26 +192,41 @@ void Avx512EncodeTail(std::span<const TailBits> channels, std::span<StreamWriter
   const __m512i backwards =
       _mm512_set_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
                        22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
-  const auto push = [](__m512i states, __m256i bits, __m256i lengths, uint16_t*& words) {
-    const __m512i count = _mm512_cvtepu16_epi32(lengths);
+  const __m128i backwards_bytes =
+      _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto push = [&](__m512i states, __m256i bits, const uint8_t* lengths, uint16_t*& words) {
+    const __m128i in_order = _mm_load_si128(reinterpret_cast<const __m128i*>(lengths));
+    const __m512i count = _mm512_cvtepu8_epi32(_mm_shuffle_epi8(in_order, backwards_bytes));
     const __m512i excess =
         _mm512_srlv_epi32(states, _mm512_sub_epi32(_mm512_set1_epi32(32), count));
     const __mmask16 full = _mm512_test_epi32_mask(excess, excess);
     states = SpillLanes(states, full, words);
     return _mm512_or_si512(_mm512_sllv_epi32(states, count), _mm512_cvtepu16_epi32(bits));
   };
+  const auto push_row = [&](const TailBits& tail, uint32_t row, WriterLanes& lanes) {
+    const uint8_t* lengths = tail.lengths.data() + row * kLanes;
+    const __m512i bits =
+        _mm512_permutexvar_epi16(backwards, _mm512_load_si512(tail.bits.data() + row * kLanes));
+    lanes.high = push(lanes.high, _mm512_castsi512_si256(bits), lengths + 16, lanes.words);
+    lanes.low = push(lanes.low, _mm512_extracti64x4_epi64(bits, 1), lengths, lanes.words);
+  };
+  if (streams.size() == 2 && rows % 2 == 0) {
+    WriterLanes even(streams[0]);
+    WriterLanes odd(streams[1]);
+    for (size_t channel = channels.size(); channel-- > 0;) {
+      for (uint32_t row = rows; row > 0; row -= 2) {
+        push_row(channels[channel], row - 1, odd);
+        push_row(channels[channel], row - 2, even);
+      }
+    }
+    even.Save(streams[0]);
+    odd.Save(streams[1]);
+    return;
+  }
   for (size_t channel = channels.size(); channel-- > 0;) {
-    const TailBits& tail = channels[channel];
     for (uint32_t row = rows; row-- > 0;) {
       WriterLanes lanes(streams[row % streams.size()]);
-      const __m512i bits =
-          _mm512_permutexvar_epi16(backwards, _mm512_load_si512(tail.bits.data() + row * kLanes));
-      const __m512i lengths = _mm512_permutexvar_epi16(
-          backwards, _mm512_load_si512(tail.lengths.data() + row * kLanes));
-      lanes.high = push(lanes.high, _mm512_castsi512_si256(bits), _mm512_castsi512_si256(lengths),
-                        lanes.words);
-      lanes.low = push(lanes.low, _mm512_extracti64x4_epi64(bits, 1),
-                       _mm512_extracti64x4_epi64(lengths, 1), lanes.words);
+      push_row(channels[channel], row, lanes);
       lanes.Save(streams[row % streams.size()]);
     }
   }

@@ -23,7 +23,7 @@ inline constexpr uint32_t kTileChannels = 256;
 inline constexpr uint32_t kLanes = 32;
 inline constexpr uint32_t kTileRows = kTileTokens / kLanes;
 // Streams side by side, because one alone waits for its own arithmetic. Row r of a channel belongs
-// to stream r % streams.
+// to stream r % streams. The lossless plane has two, as it has more to do besides.
 inline constexpr uint32_t kStreams = 4;
 
 // Lossy planes; the lossless plane follows. Plane p has cells of step / 2^p.

@@ -77,6 +77,9 @@ struct Kernels {
   void (*encode_symbols)(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
                          uint32_t rows);
 
+  // In place.
+  void (*reverse_words)(uint16_t* begin, uint16_t* end);
+
   // Cells: (symbol - kCellOffset), or the next of `escapes`, then one bit per plane from
   // planes[p][row], in 16 bits. Places them. Returns how many escapes were used; when there are
   // more than `escape_count`, nothing beyond them is read and escape_count + 1 is returned.

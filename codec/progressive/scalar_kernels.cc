@@ -211,6 +211,7 @@ const Kernels& ScalarKernels() {
       .name = "scalar",
       .decode_symbols = DecodeSymbols,
       .encode_symbols = EncodeSymbols,
+      .reverse_words = std::reverse<uint16_t*>,
       .reconstruct = Reconstruct,
       .place = Place,
       .rotate = Rotate,

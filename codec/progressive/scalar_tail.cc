@@ -66,7 +66,7 @@ uint32_t SplitTailScalar(const TailFormat& format, const TailCode& code, const u
     }
     const uint32_t length = own >> 8;
     bits->bits[i] = static_cast<uint16_t>(low << length | (own & 0xFF));
-    bits->lengths[i] = static_cast<uint16_t>(length + from.low_bits);
+    bits->lengths[i] = static_cast<uint8_t>(length + from.low_bits);
   }
   return escaped;
 }

@@ -20,7 +20,7 @@ enum TailContext : uint8_t { kTailNear, kTailFine, kTailHalf, kTailWhole };
 inline constexpr uint32_t kTailContexts = 4;
 
 // Exponents below the step that still have symbols of their own near zero.
-inline constexpr uint32_t kTailOctaves = 5;
+inline constexpr uint32_t kTailOctaves = 6;
 
 // What the lossless plane of one tensor shares.
 struct TailFormat {
@@ -45,7 +45,7 @@ inline constexpr uint32_t kUncodable = UINT32_MAX;
 // What the tail codes of one channel: 0 to 16 bits per value, lowest first.
 struct TailBits {
   alignas(64) std::array<uint16_t, kTileTokens> bits{};
-  alignas(64) std::array<uint16_t, kTileTokens> lengths{};
+  alignas(64) std::array<uint8_t, kTileTokens> lengths{};
 };
 
 // `above`: the guess's exponent minus the step's.

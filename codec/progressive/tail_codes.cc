@@ -35,7 +35,7 @@ void Set(TailCode& code, TailContext context, std::initializer_list<Length> leng
 // Near zero a symbol is an octave: 8 + octaves above the floor, 7 - the same for the other sign.
 // Between zero and a step values are as good as uniform, so each octave has half of the next.
 void SetNear(TailCode& code) {
-  Set(code, kTailNear, {{12, 1}, {11, 2}, {10, 3}, {9, 4}, {8, 5}, {kTailEscape, 5}});
+  Set(code, kTailNear, {{13, 1}, {12, 2}, {11, 3}, {10, 4}, {9, 5}, {8, 6}, {kTailEscape, 6}});
 }
 
 TailCode MakeAligned() {
@@ -59,21 +59,36 @@ TailCode MakeLoose() {
 
 TailCode MakeTurned() {
   TailCode code;
-  Set(code, kTailNear, {{12, 1}, {11, 2}, {10, 3}, {13, 4}, {3, 5}, {kTailEscape, 5}});
+  Set(code, kTailNear,
+      {{13, 2},
+       {12, 3},
+       {14, 3},
+       {11, 3},
+       {3, 4},
+       {10, 4},
+       {kTailEscape, 4},
+       {4, 5},
+       {5, 5},
+       {9, 5},
+       {2, 5},
+       {6, 6},
+       {7, 6},
+       {8, 6},
+       {1, 6}});
   Set(code, kTailFine,
-      {{7, 3},
-       {8, 3},
+      {{7, 2},
+       {8, 2},
        {6, 3},
        {9, 3},
-       {5, 3},
-       {10, 3},
-       {4, 4},
-       {11, 4},
-       {3, 5},
-       {12, 5},
-       {kTailEscape, 4}});
+       {5, 4},
+       {10, 4},
+       {4, 5},
+       {11, 5},
+       {3, 6},
+       {12, 6},
+       {kTailEscape, 5}});
   Set(code, kTailHalf, {{8, 2}, {7, 2}, {9, 2}, {6, 3}, {10, 4}, {kTailEscape, 4}});
-  Set(code, kTailWhole, {{8, 1}, {9, 2}, {7, 3}, {kTailEscape, 3}});
+  Set(code, kTailWhole, {{8, 1}, {7, 2}, {9, 3}, {kTailEscape, 3}});
   return code;
 }
 

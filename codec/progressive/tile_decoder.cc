@@ -104,7 +104,7 @@ bool TileDecoder::ReadTail(ByteReader& reader) {
     return false;
   }
   unrotated_tail_ = static_cast<TailKind>(kind);
-  return Open(reader, StreamCount(rows_), coded_.back());
+  return Open(reader, TailStreamCount(rows_), coded_.back());
 }
 
 bool TileDecoder::Open(ByteReader& reader, uint32_t streams, Coded& coded) {
@@ -201,17 +201,20 @@ bool TileDecoder::DecodeGroup(const Group& group) {
   return true;
 }
 
-void TileDecoder::StoreGroup(const Group& group) const {
+std::byte* TileDecoder::AddressOf(const Group& group, uint32_t run) const {
   const TensorView& view = *target_.view;
-  std::byte* head =
-      view.data + target_.first_token * view.stride_bytes[1] + group.head * view.stride_bytes[2];
+  return view.data + target_.first_token * view.stride_bytes[1] +
+         group.head * view.stride_bytes[2] + 2 * int64_t{group.runs[run].dim};
+}
+
+void TileDecoder::StoreGroup(const Group& group) const {
   const bool one_run =
       group.runs[0].count == kRunChannels && group.runs[1].dim == group.runs[0].dim + kRunChannels;
   for (uint32_t r = 0; r < (one_run ? 1 : group.runs.size()); ++r) {
     const uint32_t count = one_run ? group.channels : group.runs[r].count;
     if (count == 0) continue;
     kernels_.scatter(group_rows_.data() + r * kRunChannels * kTileStride, count, target_.tokens,
-                     head + 2 * int64_t{group.runs[r].dim}, view.stride_bytes[1]);
+                     AddressOf(group, r), target_.view->stride_bytes[1]);
   }
 }
 

@@ -73,6 +73,7 @@ class TileDecoder {
   [[nodiscard]] static bool Use(Coded& coded, uint32_t escapes);
   static bool IsUsedUp(const Coded& coded);
   [[nodiscard]] bool DecodeGroup(const Group& group);
+  std::byte* AddressOf(const Group& group, uint32_t run) const;
   void StoreGroup(const Group& group) const;
   [[nodiscard]] bool DecodeChannel(uint32_t position, bool rotated, float* values);
 

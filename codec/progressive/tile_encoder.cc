@@ -57,11 +57,8 @@ constexpr size_t kMaximumExtraBits = (kClassMaximum - kClassCeiling) / kClassesP
 TileEncoder::TileEncoder(const Kernels& kernels, Dtype dtype)
     : kernels_(kernels),
       dtype_(dtype),
-      values_(kTileChannels),
-      exact_(kTileChannels),
       symbols_(kTileChannels),
       tails_(kTileChannels),
-      group_rows_(kGroupRows * kTileStride),
       words_(kStreamWords) {
   for (uint32_t table = 0; table < kTables; ++table) {
     base_tables_[table] = MakeSymbolTable(BaseFrequencies(table));
@@ -80,7 +77,14 @@ bool TileEncoder::Load(const Source& source) {
   source_ = source;
   rows_ = RowCount(source.tokens);
   deviation_squares_ = 0;
-  return std::ranges::all_of(groups(), [&](const Group& group) { return LoadGroup(group); });
+  // Grows to the largest tile that was seen, and stays.
+  const size_t size = size_t{source.tile->group_count} * kGroupRows * kTileStride;
+  if (exact_rows_.size() < size) exact_rows_.resize(size);
+  for (uint32_t g = 0; g < groups().size(); ++g) {
+    GatherGroup(g);
+    if (!MeasureGroup(groups()[g])) return false;
+  }
+  return true;
 }
 
 float TileEncoder::Deviation() const {
@@ -107,39 +111,49 @@ bool TileEncoder::Quantize(float step) {
   return false;
 }
 
-bool TileEncoder::LoadGroup(const Group& group) {
+void TileEncoder::GatherGroup(uint32_t group_in_tile) {
+  const Group& group = groups()[group_in_tile];
   const TensorView& view = *source_.view;
+  uint16_t* rows = exact_rows_.data() + size_t{group_in_tile} * kGroupRows * kTileStride;
   for (uint32_t r = 0; r < group.runs.size(); ++r) {
     const Run& run = group.runs[r];
     if (run.count == 0) continue;
     const std::byte* first = view.data + source_.first_token * view.stride_bytes[1] +
                              group.head * view.stride_bytes[2] + 2 * int64_t{run.dim};
     kernels_.gather(first, view.stride_bytes[1], run.count, source_.tokens,
-                    group_rows_.data() + r * kRunChannels * kTileStride);
+                    rows + r * kRunChannels * kTileStride);
   }
-  const uint32_t base = PositionInTile(group);
-  const auto widen = dtype_ == Dtype::kBf16 ? kernels_.widen_bf16 : kernels_.widen_fp16;
   for (uint32_t k = 0; k < group.channels; ++k) {
-    uint16_t* row = group_rows_.data() + group.rows[k] * kTileStride;
+    uint16_t* row = rows + group.rows[k] * kTileStride;
     // What stands for the sinks and behind the last token costs little: a neighbour's value.
     const uint32_t first = std::min(source_.sinks, source_.tokens - 1);
     std::fill(row, row + first, row[first]);
     std::fill(row + source_.tokens, row + rows_ * kLanes, row[source_.tokens - 1]);
-    std::memcpy(exact_[base + k].data(), row, rows_ * kLanes * sizeof(*row));
-    if (widen(row, rows_, values_[base + k].data()) > LargestCoded(dtype_)) return false;
+    exact_[PositionInTile(group) + k] = row;
   }
-  if (group.rotated) {
-    for (uint32_t pair = 0; pair < group.channels / 2; ++pair) {
-      kernels_.rotate(values_[base + 2 * pair + 1].data(), values_[base + 2 * pair].data(),
-                      source_.rope->cosine(group.first_pair + pair),
-                      source_.rope->sine(group.first_pair + pair), rows_);
-    }
-  }
+}
+
+uint16_t TileEncoder::LoadValues(const Group& group, uint32_t channel) {
+  const auto widen = dtype_ == Dtype::kBf16 ? kernels_.widen_bf16 : kernels_.widen_fp16;
+  const uint32_t position = PositionInTile(group) + channel;
+  const uint16_t largest = widen(exact_[position], rows_, values_[0].data());
+  if (!group.rotated) return largest;
+  const uint16_t other = widen(exact_[position + 1], rows_, values_[1].data());
+  const uint32_t pair = group.first_pair + channel / 2;
+  kernels_.rotate(values_[1].data(), values_[0].data(), source_.rope->cosine(pair),
+                  source_.rope->sine(pair), rows_);
+  return std::max(largest, other);
+}
+
+bool TileEncoder::MeasureGroup(const Group& group) {
   const auto count = static_cast<float>(rows_ * kLanes);
-  for (uint32_t position = base; position < base + group.channels; ++position) {
-    const Moments moments = kernels_.moments(values_[position].data(), rows_);
-    channels_[position].mean = values_[position][0] + moments.sum / count;
-    deviation_squares_ += double{moments.squares} - double{moments.sum} * moments.sum / count;
+  for (uint32_t k = 0; k < group.channels; k += Together(group)) {
+    if (LoadValues(group, k) > LargestCoded(dtype_)) return false;
+    for (uint32_t i = 0; i < Together(group); ++i) {
+      const Moments moments = kernels_.moments(values_[i].data(), rows_);
+      channels_[PositionInTile(group) + k + i].mean = values_[i][0] + moments.sum / count;
+      deviation_squares_ += double{moments.squares} - double{moments.sum} * moments.sum / count;
+    }
   }
   return true;
 }
@@ -156,8 +170,12 @@ bool TileEncoder::StoreMean(uint32_t position) {
 
 void TileEncoder::MeasureTokens() {
   alignas(64) std::array<float, kTileTokens> squares{};
-  for (uint32_t position = 0; position < source_.tile->channels; ++position) {
-    kernels_.add_squares(values_[position].data(), channels_[position].mean, rows_, squares.data());
+  for (const Group& group : groups()) {
+    for (uint32_t k = 0; k < group.channels; ++k) {
+      LoadValues(group, k);
+      kernels_.add_squares(values_[0].data(), channels_[PositionInTile(group) + k].mean, rows_,
+                           squares.data());
+    }
   }
   std::array<int32_t, kTileTokens> exponents{};
   int32_t largest = -kTokenExponentLimit;
@@ -186,23 +204,23 @@ void TileEncoder::Begin() {
 bool TileEncoder::QuantizeGroup(const Group& group) {
   const uint32_t base = PositionInTile(group);
   const auto round = dtype_ == Dtype::kBf16 ? kernels_.round_bf16 : kernels_.round_fp16;
-  const uint32_t together = group.rotated ? 2 : 1;
   const TailCode& code = TailCodeOf(group.rotated ? TailKind::kTurned : unrotated_tail_);
-  for (uint32_t k = 0; k < group.channels; k += together) {
-    for (uint32_t i = 0; i < together; ++i) {
-      if (!QuantizeChannel(base + k + i, group.rotated, pair_values_[i])) return false;
+  for (uint32_t k = 0; k < group.channels; k += Together(group)) {
+    LoadValues(group, k);
+    for (uint32_t i = 0; i < Together(group); ++i) {
+      if (!QuantizeChannel(base + k + i, group.rotated, values_[i])) return false;
     }
     if (group.rotated) {
-      kernels_.rotate(pair_values_[0].data(), pair_values_[1].data(),
+      kernels_.rotate(values_[0].data(), values_[1].data(),
                       source_.rope->cosine(group.first_pair + k / 2),
                       source_.rope->sine(group.first_pair + k / 2), rows_);
     }
-    for (uint32_t i = 0; i < together; ++i) {
+    for (uint32_t i = 0; i < Together(group); ++i) {
       const uint32_t position = base + k + i;
       Output& escapes = escapes_[kLossyPlanes];
-      round(pair_values_[i].data(), rows_, guess_.data());
+      round(values_[i].data(), rows_, guess_.data());
       const uint32_t escaped =
-          kernels_.split_tail(tail_format_, code, guess_.data(), exact_[position].data(), rows_,
+          kernels_.split_tail(tail_format_, code, guess_.data(), exact_[position], rows_,
                               &tails_[position], escapes.bytes.data() + escapes.size);
       uncodable_ = escaped == kUncodable;
       if (uncodable_) return true;
@@ -212,9 +230,9 @@ bool TileEncoder::QuantizeGroup(const Group& group) {
   return true;
 }
 
-bool TileEncoder::QuantizeChannel(uint32_t position, bool rotated, Floats& reconstruction) {
+bool TileEncoder::QuantizeChannel(uint32_t position, bool rotated, Floats& floats) {
   Channel& channel = channels_[position];
-  const float* values = values_[position].data();
+  float* values = floats.data();
   const float mean_square = kernels_.sum_of_squares(values, channel.mean, token_factors(), rows_) /
                             static_cast<float>(rows_ * kLanes);
   channel.stored_class = StoredClass(mean_square / (step_ * step_));
@@ -224,14 +242,14 @@ bool TileEncoder::QuantizeChannel(uint32_t position, bool rotated, Floats& recon
     const float inverse = static_cast<float>(1U << (kLossyPlanes - 1)) / step_;
     kernels_.quantize(values, channel.mean, token_factors(), inverse, rows_, cells_.data());
     SplitCells(position);
+    AddChannelErrors(position, values);
     kernels_.place(
         cells_.data(), rows_,
-        TailPlacement(step_, channel.stored_class, channel.mean, token_scales(), rotated),
-        reconstruction.data());
+        TailPlacement(step_, channel.stored_class, channel.mean, token_scales(), rotated), values);
   } else {
-    std::fill_n(reconstruction.data(), rows_ * kLanes, channel.mean);
+    AddChannelErrors(position, values);
+    std::fill_n(values, rows_ * kLanes, channel.mean);
   }
-  AddChannelErrors(position);
   return true;
 }
 
@@ -254,16 +272,15 @@ void TileEncoder::SplitCells(uint32_t position) {
   kernels_.split_planes(cells_.data(), std::span(planes).first(count), rows_);
 }
 
-void TileEncoder::AddChannelErrors(uint32_t position) {
+void TileEncoder::AddChannelErrors(uint32_t position, const float* values) {
   const Channel& channel = channels_[position];
   std::array<float, kLossyPlanes> scales{};
   for (uint32_t plane = channel.code.entry; plane < kLossyPlanes; ++plane) {
     scales[plane] = ScaleOf(step_, channel.stored_class, plane);
   }
   const uint32_t stride = rows_ < kMeasuredRows ? 1 : kMeasuredRows;
-  kernels_.add_errors(values_[position].data(), cells_.data(),
-                      {.mean = channel.mean, .token_scales = token_scales()}, scales,
-                      position % stride, stride, rows_, errors_);
+  kernels_.add_errors(values, cells_.data(), {.mean = channel.mean, .token_scales = token_scales()},
+                      scales, position % stride, stride, rows_, errors_);
 }
 
 void TileEncoder::AddErrors(std::array<double, kLossyPlanes>& squared_error,
@@ -314,16 +331,18 @@ void TileEncoder::AppendSymbols(uint32_t plane, std::vector<uint8_t>& bytes) {
     coded_.push_back({.table = &base_tables_[code.table], .symbols = symbols_[position].data()});
   }
   if (coded_.empty()) return;
-  std::array<StreamWriter, kStreams> all = OpenStreams();
-  const std::span streams(all.data(), plane == 0 ? StreamCount(rows_) : 1);
+  const uint32_t count = plane == 0 ? StreamCount(rows_) : 1;
+  std::array<StreamWriter, kStreams> all = OpenStreams(count);
+  const std::span streams(all.data(), count);
   kernels_.encode_symbols(coded_, streams, rows_);
   AppendStreams(streams, bytes);
   AppendEscapes(plane, bytes);
 }
 
 void TileEncoder::AppendTail(std::vector<uint8_t>& bytes) {
-  std::array<StreamWriter, kStreams> all = OpenStreams();
-  const std::span streams(all.data(), StreamCount(rows_));
+  const uint32_t count = TailStreamCount(rows_);
+  std::array<StreamWriter, kStreams> all = OpenStreams(count);
+  const std::span streams(all.data(), count);
   kernels_.encode_tail(std::span(tails_).first(source_.tile->channels), streams, rows_);
   bytes.push_back(static_cast<uint8_t>(unrotated_tail_));
   AppendStreams(streams, bytes);
@@ -337,25 +356,25 @@ void TileEncoder::AppendEscapes(uint32_t plane, std::vector<uint8_t>& bytes) con
   Append(bytes, escapes.bytes.data(), escapes.size);
 }
 
-std::array<StreamWriter, kStreams> TileEncoder::OpenStreams() {
+std::array<StreamWriter, kStreams> TileEncoder::OpenStreams(uint32_t count) {
   std::array<StreamWriter, kStreams> streams;
-  for (uint32_t s = 0; s < kStreams; ++s) {
+  for (uint32_t s = 0; s < count; ++s) {
     streams[s].states.fill(kStateFloor);
-    streams[s].begin = words_.data() + s * (kStreamWords / kStreams);
+    streams[s].begin = words_.data() + s * (kStreamWords / count);
     streams[s].words = streams[s].begin;
   }
   return streams;
 }
 
 void TileEncoder::AppendStreams(std::span<const StreamWriter> streams,
-                                std::vector<uint8_t>& bytes) {
+                                std::vector<uint8_t>& bytes) const {
   for (const StreamWriter& stream : streams) {
     const auto count = static_cast<uint32_t>(stream.words - stream.begin);
     Append(bytes, &count, sizeof(count));
   }
   for (const StreamWriter& stream : streams) {
     Append(bytes, stream.states.data(), sizeof(stream.states));
-    std::reverse(stream.begin, stream.words);
+    kernels_.reverse_words(stream.begin, stream.words);
     Append(bytes, stream.begin,
            static_cast<size_t>(stream.words - stream.begin) * sizeof(uint16_t));
   }

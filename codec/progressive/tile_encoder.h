@@ -55,23 +55,31 @@ class TileEncoder {
   };
   using Floats = ChannelOf<float>;
 
-  [[nodiscard]] bool LoadGroup(const Group& group);
+  void GatherGroup(uint32_t group_in_tile);
+  // Means and deviation; false when a number is not finite, or hardly so.
+  [[nodiscard]] bool MeasureGroup(const Group& group);
+  // A channel of the group, or the rope pair that begins there, rope undone, into `values_`.
+  // Returns the largest magnitude, as bits.
+  uint16_t LoadValues(const Group& group, uint32_t channel);
+  // Channels of a group that are handled together.
+  static uint32_t Together(const Group& group) { return group.rotated ? 2 : 1; }
   [[nodiscard]] bool StoreMean(uint32_t position);
   void MeasureTokens();
   void Begin();
   // False when values lie too far from the step; says in `uncodable_` when the tail of those that
   // are not rotated does not go with `unrotated_tail_`.
   [[nodiscard]] bool QuantizeGroup(const Group& group);
-  [[nodiscard]] bool QuantizeChannel(uint32_t position, bool rotated, Floats& reconstruction);
+  // Leaves in `floats` what the lossless plane starts from, rope still undone.
+  [[nodiscard]] bool QuantizeChannel(uint32_t position, bool rotated, Floats& floats);
   // Into symbols and bits.
   void SplitCells(uint32_t position);
-  void AddChannelErrors(uint32_t position);
+  void AddChannelErrors(uint32_t position, const float* values);
   void AppendTokenScales(std::vector<uint8_t>& bytes) const;
   void AppendMeans(std::vector<uint8_t>& bytes) const;
   void AppendSymbols(uint32_t plane, std::vector<uint8_t>& bytes);
   void AppendEscapes(uint32_t plane, std::vector<uint8_t>& bytes) const;
-  static void AppendStreams(std::span<const StreamWriter> streams, std::vector<uint8_t>& bytes);
-  std::array<StreamWriter, kStreams> OpenStreams();
+  void AppendStreams(std::span<const StreamWriter> streams, std::vector<uint8_t>& bytes) const;
+  std::array<StreamWriter, kStreams> OpenStreams(uint32_t count);
   std::span<const Group> groups() const {
     return std::span(source_.tiling->groups)
         .subspan(source_.tile->first_group, source_.tile->group_count);
@@ -110,14 +118,13 @@ class TileEncoder {
   TailKind unrotated_tail_ = TailKind::kAligned;
   bool uncodable_ = false;
 
-  std::vector<Floats> values_;
-  std::vector<ChannelOf<uint16_t>> exact_;
+  std::vector<uint16_t> exact_rows_;  // kGroupRows for each group
+  std::array<const uint16_t*, kTileChannels> exact_{};
+  std::array<Floats, 2> values_{};
+  ChannelOf<int16_t> cells_{};
+  ChannelOf<uint16_t> guess_{};
   std::vector<ChannelOf<uint8_t>> symbols_;
   std::vector<TailBits> tails_;
-  std::vector<uint16_t> group_rows_;
-  ChannelOf<int16_t> cells_{};
-  std::array<Floats, 2> pair_values_{};
-  ChannelOf<uint16_t> guess_{};
 
   // What is appended to, plane by plane; sized for the worst.
   struct Output {
