@@ -15,6 +15,27 @@ constexpr size_t kSlackWords = 2 * size_t{kTileTokens};
 // No value takes more than one.
 constexpr size_t kMaximumWords = size_t{kTileChannels} * kTileTokens;
 
+// What AppendNumbers of the encoder makes.
+bool ReadNumbers(ByteReader& reader, std::span<int32_t> numbers) {
+  const int32_t smallest = reader.Read<int16_t>();
+  const uint32_t width = reader.Read<uint8_t>();
+  if (width != 4 && width != 8 && width != 16) return false;
+  const uint8_t* bytes = reader.Take((numbers.size() * width + 7) / 8);
+  if (!reader.ok()) return false;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    uint32_t above = 0;
+    if (width == 4) {
+      above = bytes[i / 2] >> i % 2 * 4 & 15;
+    } else if (width == 8) {
+      above = bytes[i];
+    } else {
+      above = LoadWord(bytes, static_cast<uint32_t>(i));
+    }
+    numbers[i] = smallest + static_cast<int32_t>(above);
+  }
+  return true;
+}
+
 }  // namespace
 
 TileDecoder::TileDecoder(const Kernels& kernels, Dtype dtype)
@@ -58,20 +79,21 @@ bool TileDecoder::ReadTokenScales(ByteReader& reader) {
 
 bool TileDecoder::ReadMeans(ByteReader& reader) {
   const uint32_t count = target_.tile->channels;
-  const uint8_t* classes = reader.Take(count);
-  const auto width = reader.Read<uint8_t>();
-  if (!reader.ok() || (width != 1 && width != 2)) return false;
-  const uint8_t* means = reader.Take(size_t{count} * width);
-  if (!reader.ok()) return false;
+  std::array<int32_t, kTileChannels> classes{};
+  std::array<int32_t, kTileChannels> means{};
+  if (!ReadNumbers(reader, std::span(classes).first(count)) ||
+      !ReadNumbers(reader, std::span(means).first(count))) {
+    return false;
+  }
   const float mean_step = target_.step * kMeanStep;
   for (uint32_t position = 0; position < count; ++position) {
     Channel& channel = channels_[position];
-    channel.stored_class = classes[position];
-    if (channel.stored_class > kStoredClassMaximum) return false;
+    if (classes[position] < 0 || classes[position] > static_cast<int32_t>(kStoredClassMaximum)) {
+      return false;
+    }
+    channel.stored_class = static_cast<uint32_t>(classes[position]);
     channel.code = CodeOf(channel.stored_class);
-    const int32_t index = width == 1 ? static_cast<int8_t>(means[position])
-                                     : static_cast<int16_t>(LoadWord(means, position));
-    channel.mean = static_cast<float>(index) * mean_step;
+    channel.mean = static_cast<float>(means[position]) * mean_step;
     channel.plane_count = 0;
   }
   return true;

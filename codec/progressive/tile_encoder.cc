@@ -15,6 +15,24 @@ void Append(std::vector<uint8_t>& bytes, const void* values, size_t size) {
   bytes.insert(bytes.end(), begin, begin + size);
 }
 
+// The smallest, the width in bits (4, 8 or 16) of what the others have above it, and that.
+void AppendNumbers(std::span<const int32_t> numbers, std::vector<uint8_t>& bytes) {
+  const auto [least, largest] = std::ranges::minmax(numbers);
+  const int32_t range = largest - least;
+  const uint8_t width = range < 16 ? 4 : (range < 256 ? 8 : 16);
+  const auto smallest = static_cast<int16_t>(least);
+  Append(bytes, &smallest, sizeof(smallest));
+  bytes.push_back(width);
+  const auto above = [&](size_t i) {
+    return i < numbers.size() ? static_cast<uint32_t>(numbers[i] - least) : 0U;
+  };
+  for (size_t i = 0; i < numbers.size(); i += width == 4 ? 2 : 1) {
+    const uint32_t value = width == 4 ? above(i) | above(i + 1) << 4 : above(i);
+    bytes.push_back(static_cast<uint8_t>(value));
+    if (width == 16) bytes.push_back(static_cast<uint8_t>(value >> 8));
+  }
+}
+
 // The stored class of a mean square in units of the step's square; more than kStoredClassMaximum
 // when it is too large for one.
 uint32_t StoredClass(float mean_square) {
@@ -47,8 +65,8 @@ float AddPairwise(std::array<float, 16> sums) {
   return sums[0];
 }
 
-// Room for a vector store behind what is appended.
-constexpr size_t kSlackBytes = 64;
+// What one channel may add to an output, and room for a vector store behind it.
+constexpr size_t kChannelRoom = 2 * size_t{kTileTokens} + 64;
 constexpr size_t kRowBytes = sizeof(uint32_t);
 constexpr size_t kMaximumExtraBits = (kClassMaximum - kClassCeiling) / kClassesPerOctave + 1;
 
@@ -63,14 +81,16 @@ TileEncoder::TileEncoder(const Kernels& kernels, Dtype dtype)
   for (uint32_t table = 0; table < kTables; ++table) {
     base_tables_[table] = MakeSymbolTable(BaseFrequencies(table));
   }
-  for (Output& escapes : escapes_) {
-    escapes.bytes.resize(2 * size_t{kTileChannels} * kTileTokens + kSlackBytes);
-  }
   for (uint32_t plane = 0; plane < kLossyPlanes; ++plane) {
     const size_t bits = plane == 0 ? kMaximumExtraBits : 1;
     bits_[plane].bytes.resize(bits * kTileChannels * kTileRows * kRowBytes);
   }
   coded_.reserve(kTileChannels);
+}
+
+uint8_t* TileEncoder::Output::Room() {
+  if (bytes.size() < size + kChannelRoom) bytes.resize(2 * (size + kChannelRoom));
+  return bytes.data() + size;
 }
 
 bool TileEncoder::Load(const Source& source) {
@@ -221,7 +241,7 @@ bool TileEncoder::QuantizeGroup(const Group& group) {
       round(values_[i].data(), rows_, guess_.data());
       const uint32_t escaped =
           kernels_.split_tail(tail_format_, code, guess_.data(), exact_[position], rows_,
-                              &tails_[position], escapes.bytes.data() + escapes.size);
+                              &tails_[position], escapes.Room());
       uncodable_ = escaped == kUncodable;
       if (uncodable_) return true;
       escapes.size += 2 * size_t{escaped};
@@ -257,9 +277,9 @@ void TileEncoder::SplitCells(uint32_t position) {
   const ClassCode& code = channels_[position].code;
   Output& escapes = escapes_[code.entry];
   const uint32_t lowest = ShiftOf(code.entry) + code.extra;
-  escapes.size += 2 * size_t{kernels_.split_symbols(cells_.data(), lowest, BaseReach(code.table),
-                                                    rows_, symbols_[position].data(),
-                                                    escapes.bytes.data() + escapes.size)};
+  escapes.size +=
+      2 * size_t{kernels_.split_symbols(cells_.data(), lowest, BaseReach(code.table), rows_,
+                                        symbols_[position].data(), escapes.Room())};
   std::array<BitPlane, kMaximumExtraBits + kLossyPlanes> planes;
   uint32_t count = 0;
   const auto add = [&](uint32_t plane, uint32_t shift) {
@@ -309,18 +329,14 @@ void TileEncoder::AppendTokenScales(std::vector<uint8_t>& bytes) const {
 
 void TileEncoder::AppendMeans(std::vector<uint8_t>& bytes) const {
   const uint32_t channels = source_.tile->channels;
-  bool wide = false;
-  for (uint32_t position = 0; position < channels; ++position) {
-    const int32_t index = channels_[position].mean_index;
-    wide = wide || index < INT8_MIN || index > INT8_MAX;
-    bytes.push_back(static_cast<uint8_t>(channels_[position].stored_class));
+  std::array<int32_t, kTileChannels> numbers{};
+  const std::span all(numbers.data(), channels);
+  for (uint32_t i = 0; i < channels; ++i) {
+    all[i] = static_cast<int32_t>(channels_[i].stored_class);
   }
-  bytes.push_back(wide ? 2 : 1);
-  for (uint32_t position = 0; position < channels; ++position) {
-    const auto index = static_cast<uint32_t>(channels_[position].mean_index);
-    bytes.push_back(static_cast<uint8_t>(index));
-    if (wide) bytes.push_back(static_cast<uint8_t>(index >> 8));
-  }
+  AppendNumbers(all, bytes);
+  for (uint32_t i = 0; i < channels; ++i) all[i] = channels_[i].mean_index;
+  AppendNumbers(all, bytes);
 }
 
 void TileEncoder::AppendSymbols(uint32_t plane, std::vector<uint8_t>& bytes) {

@@ -126,10 +126,13 @@ class TileEncoder {
   std::vector<ChannelOf<uint8_t>> symbols_;
   std::vector<TailBits> tails_;
 
-  // What is appended to, plane by plane; sized for the worst.
+  // What is appended to, plane by plane: its first `size` bytes.
   struct Output {
     std::vector<uint8_t> bytes;
     size_t size = 0;
+
+    // Where the next goes, with room for what a channel may add.
+    uint8_t* Room();
   };
   std::array<Output, kLossyPlanes> bits_;
   std::array<Output, kPlanes> escapes_;
