@@ -109,6 +109,21 @@ BlockShape ShapeFor(Dtype dtype, uint32_t heads, uint32_t dims, uint32_t kind) {
   return shape;
 }
 
+// Steps of a profile that somebody made up.
+struct Steps {
+  Steps(const BlockShape& shape, std::mt19937_64& random) {
+    if (random() % 2 == 0) return;
+    choice.octaves = static_cast<int32_t>(random() % 5) - 2;
+    if (random() % 2 == 0) return;
+    octaves.resize(size_t{shape.heads} * shape.dims);
+    for (int8_t& octave : octaves) octave = static_cast<int8_t>(random() % 16 - 8);
+    choice.channels = octaves;
+  }
+
+  std::vector<int8_t> octaves;
+  StepChoice choice;
+};
+
 std::vector<ByteSpan> SpansOf(const EncodedBlock& block, size_t count) {
   std::vector<ByteSpan> spans;
   for (size_t plane = 0; plane < count; ++plane) {
@@ -143,7 +158,8 @@ TEST_P(BlockTest, EveryTensorComesBackBitForBit) {
     const BlockShape shape = ShapeFor(dtype, heads, dims, static_cast<uint32_t>(random() % 5));
     BlockEncoder encoder(shape, kernels);
     EncodedBlock block;
-    encoder.Encode(original.view, position, &block);
+    const Steps steps(shape, random);
+    encoder.Encode(original.view, position, &block, steps.choice);
     EXPECT_LE(block.bytes(), size_t{2} * tokens * heads * dims + kPlanes);
 
     Tensor decoded(dtype, tokens, heads, dims, static_cast<uint32_t>(random()));
@@ -174,8 +190,9 @@ TEST_P(BlockTest, SameBytesAndSameNumbersAsTheReference) {
     BlockEncoder reference(shape, ScalarKernels());
     EncodedBlock block;
     EncodedBlock expected;
-    encoder.Encode(original.view, i, &block);
-    reference.Encode(original.view, i, &expected);
+    const Steps steps(shape, random);
+    encoder.Encode(original.view, i, &block, steps.choice);
+    reference.Encode(original.view, i, &expected, steps.choice);
     ASSERT_EQ(block.planes, expected.planes) << "round " << i;
     EXPECT_EQ(block.squared_error, expected.squared_error);
     EXPECT_EQ(block.squared_norm, expected.squared_norm);

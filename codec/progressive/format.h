@@ -84,6 +84,10 @@ constexpr ClassCode CodeOf(uint32_t stored) {
   return code;
 }
 
+// A channel's step is the base step times 2^-octaves, octaves from -kOctaveLimit - 1 to
+// kOctaveLimit.
+inline constexpr int32_t kOctaveLimit = 7;
+
 // The lossless plane: symbols of 16 in prefix codes of at most 6 bits, then raw bits. tail.h has
 // what they mean.
 inline constexpr uint32_t kTailSymbols = 16;  // distances -8 to 6 in units, and the escape

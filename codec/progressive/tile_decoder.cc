@@ -85,7 +85,6 @@ bool TileDecoder::ReadMeans(ByteReader& reader) {
       !ReadNumbers(reader, std::span(means).first(count))) {
     return false;
   }
-  const float mean_step = target_.step * kMeanStep;
   for (uint32_t position = 0; position < count; ++position) {
     Channel& channel = channels_[position];
     if (classes[position] < 0 || classes[position] > static_cast<int32_t>(kStoredClassMaximum)) {
@@ -93,7 +92,9 @@ bool TileDecoder::ReadMeans(ByteReader& reader) {
     }
     channel.stored_class = static_cast<uint32_t>(classes[position]);
     channel.code = CodeOf(channel.stored_class);
-    channel.mean = static_cast<float>(means[position]) * mean_step;
+    channel.octaves = target_.octaves.empty() ? 0 : target_.octaves[position];
+    channel.step = FinerStep(target_.step, channel.octaves);
+    channel.mean = static_cast<float>(means[position]) * (channel.step * kMeanStep);
     channel.plane_count = 0;
   }
   return true;
@@ -119,7 +120,7 @@ bool TileDecoder::ReadPlane(uint32_t plane, ByteReader& reader) {
 }
 
 bool TileDecoder::ReadTail(ByteReader& reader) {
-  FillTailFormat(dtype_, target_.step, token_scales(), &tail_format_);
+  tail_formats_.Clear();
   const auto kind = reader.Read<uint8_t>();
   if (kind != static_cast<uint8_t>(TailKind::kAligned) &&
       kind != static_cast<uint8_t>(TailKind::kLoose)) {
@@ -182,8 +183,8 @@ bool TileDecoder::DecodeChannel(uint32_t position, bool rotated, float* values) 
   }
   const Placement placement =
       lossless_
-          ? TailPlacement(target_.step, channel.stored_class, channel.mean, token_scales(), rotated)
-          : Placement{.scale = ScaleOf(target_.step, channel.stored_class, level_),
+          ? TailPlacement(channel.step, channel.stored_class, channel.mean, token_scales(), rotated)
+          : Placement{.scale = ScaleOf(channel.step, channel.stored_class, level_),
                       .mean = channel.mean,
                       .token_scales = token_scales()};
   Coded& coded = coded_[channel.code.entry];
@@ -214,8 +215,10 @@ bool TileDecoder::DecodeGroup(const Group& group) {
       round(pair_values_[i].data(), rows_, row);
       if (!lossless_) continue;
       Coded& tail = coded_.back();
-      const uint32_t used = kernels_.decode_tail(tail_format_, code, tail.streams(),
-                                                 tail.escapes.bytes, tail.escapes.left, rows_, row);
+      const TailFormat& format =
+          tail_formats_.For(dtype_, target_.step, channels_[base + k + i].octaves, token_scales());
+      const uint32_t used = kernels_.decode_tail(format, code, tail.streams(), tail.escapes.bytes,
+                                                 tail.escapes.left, rows_, row);
       if (!Use(tail, used)) return false;
     }
   }

@@ -31,6 +31,7 @@ class TileDecoder {
     uint32_t tokens = 0;
     float step = 0;
     bool token_scales = false;
+    std::span<const int8_t> octaves;  // of the tile's channels; empty: all 0
   };
 
   // `planes`: the tile's bytes of planes 0 to planes.size() - 1. False, leaving the tile's elements
@@ -42,6 +43,8 @@ class TileDecoder {
     uint32_t stored_class = 0;
     ClassCode code;
     float mean = 0;
+    int32_t octaves = 0;
+    float step = 0;
     // Raw bits behind the symbol, most significant first: at most 6 extra and 4 planes.
     std::array<const uint8_t*, 10> planes{};
     uint32_t plane_count = 0;
@@ -89,7 +92,7 @@ class TileDecoder {
   std::array<Coded, kPlanes> coded_;
 
   TokenScales token_scales_;
-  TailFormat tail_format_;
+  TailFormats tail_formats_;
   TailKind unrotated_tail_ = TailKind::kAligned;
 
   ChannelOf<uint8_t> symbols_{};

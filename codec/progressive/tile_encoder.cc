@@ -115,10 +115,13 @@ float TileEncoder::Deviation() const {
 bool TileEncoder::Quantize(float step) {
   step_ = step;
   for (uint32_t position = 0; position < source_.tile->channels; ++position) {
+    Channel& channel = channels_[position];
+    channel.octaves = source_.octaves.empty() ? 0 : source_.octaves[position];
+    channel.step = FinerStep(step, channel.octaves);
     if (!StoreMean(position)) return false;
   }
   if (source_.token_scales) MeasureTokens();
-  FillTailFormat(dtype_, step_, token_scales(), &tail_format_);
+  tail_formats_.Clear();
   for (const TailKind unrotated : {TailKind::kAligned, TailKind::kLoose}) {
     Begin();
     unrotated_tail_ = unrotated;
@@ -180,7 +183,7 @@ bool TileEncoder::MeasureGroup(const Group& group) {
 
 bool TileEncoder::StoreMean(uint32_t position) {
   Channel& channel = channels_[position];
-  const float mean_step = step_ * kMeanStep;
+  const float mean_step = channel.step * kMeanStep;
   const float mean = channel.mean / mean_step;
   if (!(std::abs(mean) < kMeanIndexLimit)) return false;
   channel.mean_index = static_cast<int32_t>(std::nearbyint(mean));
@@ -237,11 +240,12 @@ bool TileEncoder::QuantizeGroup(const Group& group) {
     }
     for (uint32_t i = 0; i < Together(group); ++i) {
       const uint32_t position = base + k + i;
+      const TailFormat& format =
+          tail_formats_.For(dtype_, step_, channels_[position].octaves, token_scales());
       Output& escapes = escapes_[kLossyPlanes];
       round(values_[i].data(), rows_, guess_.data());
-      const uint32_t escaped =
-          kernels_.split_tail(tail_format_, code, guess_.data(), exact_[position], rows_,
-                              &tails_[position], escapes.Room());
+      const uint32_t escaped = kernels_.split_tail(format, code, guess_.data(), exact_[position],
+                                                   rows_, &tails_[position], escapes.Room());
       uncodable_ = escaped == kUncodable;
       if (uncodable_) return true;
       escapes.size += 2 * size_t{escaped};
@@ -255,17 +259,18 @@ bool TileEncoder::QuantizeChannel(uint32_t position, bool rotated, Floats& float
   float* values = floats.data();
   const float mean_square = kernels_.sum_of_squares(values, channel.mean, token_factors(), rows_) /
                             static_cast<float>(rows_ * kLanes);
-  channel.stored_class = StoredClass(mean_square / (step_ * step_));
+  channel.stored_class = StoredClass(mean_square / (channel.step * channel.step));
   if (channel.stored_class > kStoredClassMaximum) return false;
   channel.code = CodeOf(channel.stored_class);
   if (channel.code.entry < kLossyPlanes) {
-    const float inverse = static_cast<float>(1U << (kLossyPlanes - 1)) / step_;
+    const float inverse = static_cast<float>(1U << (kLossyPlanes - 1)) / channel.step;
     kernels_.quantize(values, channel.mean, token_factors(), inverse, rows_, cells_.data());
     SplitCells(position);
     AddChannelErrors(position, values);
     kernels_.place(
         cells_.data(), rows_,
-        TailPlacement(step_, channel.stored_class, channel.mean, token_scales(), rotated), values);
+        TailPlacement(channel.step, channel.stored_class, channel.mean, token_scales(), rotated),
+        values);
   } else {
     AddChannelErrors(position, values);
     std::fill_n(values, rows_ * kLanes, channel.mean);
@@ -296,7 +301,7 @@ void TileEncoder::AddChannelErrors(uint32_t position, const float* values) {
   const Channel& channel = channels_[position];
   std::array<float, kLossyPlanes> scales{};
   for (uint32_t plane = channel.code.entry; plane < kLossyPlanes; ++plane) {
-    scales[plane] = ScaleOf(step_, channel.stored_class, plane);
+    scales[plane] = ScaleOf(channel.step, channel.stored_class, plane);
   }
   const uint32_t stride = rows_ < kMeasuredRows ? 1 : kMeasuredRows;
   kernels_.add_errors(values, cells_.data(), {.mean = channel.mean, .token_scales = token_scales()},

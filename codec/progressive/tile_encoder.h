@@ -30,6 +30,7 @@ class TileEncoder {
     uint32_t tokens = 0;              // 1 to kTileTokens
     uint32_t sinks = 0;               // leading tokens that are stored elsewhere
     bool token_scales = false;
+    std::span<const int8_t> octaves;  // of the tile's channels; empty: all 0
   };
 
   // Loads and undoes the rope. False when there are numbers that are not finite, or hardly so.
@@ -52,6 +53,8 @@ class TileEncoder {
     ClassCode code;
     int32_t mean_index = 0;
     float mean = 0;  // as measured; from Quantize on, as it is stored
+    int32_t octaves = 0;
+    float step = 0;
   };
   using Floats = ChannelOf<float>;
 
@@ -114,7 +117,7 @@ class TileEncoder {
   ErrorSums errors_;
 
   double deviation_squares_ = 0;
-  TailFormat tail_format_;
+  TailFormats tail_formats_;
   TailKind unrotated_tail_ = TailKind::kAligned;
   bool uncodable_ = false;
 

@@ -89,6 +89,9 @@ struct TokenScales {
 // Tiles with larger magnitudes, as bits, are not coded: reconstructions of bf16 must stay finite.
 inline uint32_t LargestCoded(Dtype dtype) { return dtype == Dtype::kBf16 ? 0x7E00 : 0x7BFF; }
 
+// A channel's step.
+inline float FinerStep(float step, int32_t octaves) { return step * PowerOfTwo(-octaves); }
+
 // `token_scales` are powers of two.
 inline void FillTailFormat(Dtype dtype, float step, const float* token_scales, TailFormat* format) {
   const float last_step = step / static_cast<float>(1U << (kLossyPlanes - 1));
@@ -99,5 +102,24 @@ inline void FillTailFormat(Dtype dtype, float step, const float* token_scales, T
     format->step_exponents[token] = static_cast<uint16_t>(magnitude >> format->mantissa_bits);
   }
 }
+
+// One for each step that a tile's channels have.
+class TailFormats {
+ public:
+  void Clear() { filled_.fill(false); }
+  const TailFormat& For(Dtype dtype, float step, int32_t octaves, const float* token_scales) {
+    const auto index = static_cast<size_t>(octaves + kOctaveLimit + 1);
+    if (!filled_[index]) {
+      FillTailFormat(dtype, FinerStep(step, octaves), token_scales, &formats_[index]);
+      filled_[index] = true;
+    }
+    return formats_[index];
+  }
+
+ private:
+  static constexpr size_t kCount = 2 * (kOctaveLimit + 1);
+  std::array<bool, kCount> filled_{};
+  std::array<TailFormat, kCount> formats_;
+};
 
 }  // namespace reprise::progressive
