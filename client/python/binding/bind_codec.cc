@@ -1,8 +1,11 @@
 // encode and EncodedPiece: the codec without a store, for whoever wants to know what levels cost.
 
-#include <cstring>
+#include <array>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "convert.h"
 #include "module.h"
