@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
 
 #include "common/log.h"
 #include "services/store/absl_text.h"
@@ -49,6 +50,15 @@ absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store) {
   if (!object.name.empty()) return FileKey(store.tenant, object.name);
   REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseHex(object.key_hex, "the key"));
   return Key{digest};
+}
+
+absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
+  const std::string line = absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
+                                        miss.detail.empty() ? "" : ": ", miss.detail);
+  if (miss.reason == MissReason::kPeerLost) return absl::UnavailableError(line);
+  if (miss.reason == MissReason::kDeadline) return absl::DeadlineExceededError(line);
+  fprintf(stderr, "reprise: %s\n", line.c_str());
+  return kExitMiss;
 }
 
 std::string_view NameOf(const ObjectFlags& object) {

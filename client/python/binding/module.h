@@ -7,5 +7,6 @@ namespace reprise::python {
 
 void BindKeys(nanobind::module_& module);
 void BindClient(nanobind::module_& module);
+void BindCodec(nanobind::module_& module);
 
 }  // namespace reprise::python

@@ -8,6 +8,7 @@ with reprise.connect("127.0.0.1:7070") as client:
 
 from reprise._reprise import (
     Client,
+    EncodedPiece,
     LayerGroup,
     LoadResult,
     LookupResult,
@@ -28,6 +29,7 @@ from reprise._reprise import (
     Selection,
     SelectionResult,
     connect,
+    encode,
 )
 from reprise.errors import (
     CancelledError,
@@ -46,6 +48,7 @@ __all__ = [
     "Client",
     "DataLossError",
     "DeadlineExceededError",
+    "EncodedPiece",
     "InvalidArgumentError",
     "LayerGroup",
     "LoadResult",
@@ -72,4 +75,5 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "connect",
+    "encode",
 ]
