@@ -11,6 +11,7 @@
 #include "module.h"
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -31,18 +32,20 @@ struct EncodedPiece {
 
 absl::StatusOr<EncodedPiece> EncodeChecked(const Namespace& name_space, const PieceSlot& slot,
                                            uint64_t position, const GroupViews& views,
-                                           CodecId codec) {
+                                           CodecId codec, const Profile* profile) {
   PieceIdentity identity{.key = {}, .namespace_fingerprint = {}, .slot = slot};
   REPRISE_ASSIGN_OR_RETURN(identity.namespace_fingerprint, Fingerprint(name_space));
   identity.token_begin = position;
-  REPRISE_ASSIGN_OR_RETURN(std::vector<std::byte> container,
-                           EncodePiece(name_space, identity, views.key, views.value, codec));
+  REPRISE_ASSIGN_OR_RETURN(
+      std::vector<std::byte> container,
+      EncodePiece(name_space, identity, views.key, views.value, codec, profile));
   REPRISE_ASSIGN_OR_RETURN(PieceMeta meta, PieceMeta::Parse(container));
   return EncodedPiece{std::move(container), std::move(meta)};
 }
 
 EncodedPiece Encode(const Namespace& name_space, nb::handle key, nb::handle value, uint32_t slot,
-                    uint64_t position, const std::string& codec) {
+                    uint64_t position, const std::string& codec,
+                    const std::optional<std::string>& profile) {
   const std::vector<PieceSlot> slots = PiecesPerChunk(name_space);
   if (slot >= slots.size()) {
     throw nb::value_error(("slot is " + std::to_string(slot) + "; a chunk of the namespace has " +
@@ -51,10 +54,13 @@ EncodedPiece Encode(const Namespace& name_space, nb::handle key, nb::handle valu
   }
   const Tensors tensors = ReadPiece(name_space, slots[slot].group, key, value);
   const CodecId id = ReadCodec(codec);
+  std::optional<Profile> steps;
+  if (profile) steps = ValueOrRaise(ParseProfile(*profile));
   absl::StatusOr<EncodedPiece> piece = absl::CancelledError();
   {
     nb::gil_scoped_release release;
-    piece = EncodeChecked(name_space, slots[slot], position, tensors.views[0], id);
+    piece = EncodeChecked(name_space, slots[slot], position, tensors.views[0], id,
+                          steps ? &*steps : nullptr);
   }
   return ValueOrRaise(std::move(piece));
 }
@@ -156,6 +162,19 @@ void BindCodec(nb::module_& module) {
           },
           "Bytes of header, directory and planes 0..k, for each level k.")
       .def_prop_ro(
+          "part_bytes",
+          [](const EncodedPiece& self) {
+            std::vector<std::array<uint64_t, 2>> bytes(self.meta.level_count());
+            for (const Segment& segment : self.meta.segments())
+              bytes[segment.plane][segment.part == TensorPart::kValue ? 1 : 0] += segment.length;
+            return bytes;
+          },
+          nb::sig("def part_bytes(self) -> list[list[int]]"),
+          "What K and V take of each plane, in bytes; header, directory and padding come on top.")
+      .def_prop_ro(
+          "meta_bytes", [](const EncodedPiece& self) { return self.meta.meta_bytes(); },
+          "Bytes of header and directory.")
+      .def_prop_ro(
           "distortions",
           [](const EncodedPiece& self) {
             nb::list levels;
@@ -176,12 +195,18 @@ void BindCodec(nb::module_& module) {
            "uint16; V is None in groups without values.");
   module.def(
       "encode", &Encode, "namespace"_a, "key"_a, "value"_a = nb::none(), nb::kw_only(),
-      "slot"_a = 0, "position"_a = 0, "codec"_a = "progressive",
+      "slot"_a = 0, "position"_a = 0, "codec"_a = "progressive", "profile"_a = nb::none(),
       nb::sig("def encode(namespace: Namespace, key: typing.Any, value: typing.Any = None, *, "
-              "slot: int = 0, position: int = 0, codec: str = 'progressive') -> EncodedPiece"),
+              "slot: int = 0, position: int = 0, codec: str = 'progressive', "
+              "profile: str | None = None) -> EncodedPiece"),
       "Encodes one piece, at most a chunk, without a store. key and value are arrays as for "
       "Client.publish, of the layers and heads of PrefixKeys.slots[slot]; position is that of "
-      "their first token in its sequence, which undoing rope depends on.");
+      "their first token in its sequence, which undoing rope depends on. profile is the "
+      "text of the file that the namespace names.");
+  module.def(
+      "profile_name",
+      [](const std::string& profile) { return ProfileName(ValueOrRaise(ParseProfile(profile))); },
+      "profile"_a, "What Namespace.profile says of the profile with this text.");
 }
 
 }  // namespace reprise::python

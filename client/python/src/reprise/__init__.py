@@ -30,6 +30,7 @@ from reprise._reprise import (
     SelectionResult,
     connect,
     encode,
+    profile_name,
 )
 from reprise.errors import (
     CancelledError,
@@ -76,4 +77,5 @@ __all__ = [
     "UnimplementedError",
     "connect",
     "encode",
+    "profile_name",
 ]
