@@ -53,7 +53,7 @@ Namespace SampleNamespace(Dtype dtype) {
 AttentionSample::AttentionSample(Dtype dtype, uint32_t chunks)
     : name_space_(SampleNamespace(dtype)),
       key_{dtype, chunks * kChunkTokens,
-           std::vector<uint16_t>(kLayers * chunks * kChunkTokens * kRowValues)},
+           std::vector<uint16_t>(size_t{kLayers} * chunks * kChunkTokens * kRowValues)},
       value_(key_) {}
 
 void AttentionSample::Fill(uint32_t seed) {
@@ -91,8 +91,8 @@ float AttentionSample::Tensor::Lost(const Tensor& exact, uint32_t begin, uint32_
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     double error = 0;
     double norm = 0;
-    for (size_t i = (layer * tokens + begin) * kRowValues; i < (layer * tokens + end) * kRowValues;
-         ++i) {
+    for (size_t i = (size_t{layer} * tokens + begin) * kRowValues;
+         i < (size_t{layer} * tokens + end) * kRowValues; ++i) {
       const double was = ValueOf(dtype, exact.bits[i]);
       const double lost = ValueOf(dtype, bits[i]) - was;
       error += lost * lost;
