@@ -243,7 +243,7 @@ void TileEncoder::MeasureTokens() {
   }
   std::array<int32_t, kTileTokens> exponents{};
   int32_t largest = -kTokenExponentLimit;
-  const float inverse_count = 1 / static_cast<float>(source_.tile->channels);
+  const float inverse_count = kTokenBias / static_cast<float>(source_.tile->channels);
   for (uint32_t token = 0; token < rows_ * kLanes; ++token) {
     exponents[token] = NearestExponent(squares[token] * inverse_count);
     largest = std::max(largest, exponents[token]);
