@@ -28,12 +28,16 @@ void ReverseWords(uint16_t* begin, uint16_t* end) {
   std::reverse(begin, end);
 }
 
-// 32 cells of 16 bits as two vectors of odd numbers: 2 * cell + 1.
+// 32 cells of 16 bits as two vectors of odd numbers of 17: 2 * cell + 1.
 struct Middles {
   explicit Middles(__m512i cells) {
-    const __m512i odd = _mm512_or_si512(_mm512_add_epi16(cells, cells), _mm512_set1_epi16(1));
-    low = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_castsi512_si256(odd)));
-    high = _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(odd, 1)));
+    const auto middle = [](__m256i half) {
+      const __m512i cell = _mm512_cvtepi16_epi32(half);
+      const __m512i odd = _mm512_or_si512(_mm512_add_epi32(cell, cell), _mm512_set1_epi32(1));
+      return _mm512_cvtepi32_ps(odd);
+    };
+    low = middle(_mm512_castsi512_si256(cells));
+    high = middle(_mm512_extracti64x4_epi64(cells, 1));
   }
 
   __m512 low;
