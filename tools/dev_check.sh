@@ -16,6 +16,7 @@ fix_format() {
 command_check() {
   local status=0
   [[ $# -eq 0 || $* == --fix ]] || fail "usage: ./dev check [--fix]"
+  lock
   need_packages build check
   need_venv
   cd "$ROOT" || exit 1
