@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <stdio.h>
 
 #include "common/log.h"
 #include "services/store/absl_text.h"
@@ -53,6 +54,11 @@ absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store) {
 
 std::string_view NameOf(const ObjectFlags& object) {
   return object.name.empty() ? object.key_hex : object.name;
+}
+
+int ReportNotHeld(std::string_view name) {
+  fprintf(stderr, "reprise: %.*s: not held\n", static_cast<int>(name.size()), name.data());
+  return kExitMiss;
 }
 
 }  // namespace reprise::cli

@@ -29,4 +29,7 @@ absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store);
 // How messages call the object: its name, or its key.
 std::string_view NameOf(const ObjectFlags& object);
 
+// Says on standard error that the store does not hold `name`, and returns kExitMiss.
+int ReportNotHeld(std::string_view name);
+
 }  // namespace reprise::cli

@@ -28,6 +28,7 @@ absl::StatusOr<ByteSpan> FileOf(ByteSpan container, std::string_view name) {
 }
 
 absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
+  if (miss.reason == MissReason::kAbsent) return ReportNotHeld(name);
   const std::string line = absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
                                         miss.detail.empty() ? "" : ": ", miss.detail);
   if (miss.reason == MissReason::kPeerLost) return absl::UnavailableError(line);
