@@ -28,8 +28,8 @@ command_check() {
   "$PYTHON" -m ruff format --quiet --diff --exclude "*.md" . >&2 || status=1
   say "shellcheck"
   shellcheck -x dev .ci/run || status=1
-  say "tests/tidy: include table, headers, files, names"
-  "$PYTHON" -m pytest --quiet tests/tidy >&2 || status=1
+  run_logged "tests/tidy: include table, headers, files, names" \
+    "$PYTHON" -m pytest --quiet tests/tidy || status=1
   build_preset release
   unlock
   say "clang-tidy, of what has changed since it was last clean"
