@@ -28,12 +28,17 @@ class ClientTest : public ::testing::Test {
     client_ = *std::move(client);
   }
 
+  // Publishes `chunks` chunks filled with `seed`; raw, for tests that build on what is in a piece.
+  PublishResult PublishRaw(const PrefixKeys& keys, uint32_t chunks, uint32_t seed) {
+    return Publish(keys, chunks, seed, Layout::kContiguous, {.codec = CodecId::kRaw});
+  }
+
   // Publishes `chunks` chunks filled with `seed`.
   PublishResult Publish(const PrefixKeys& keys, uint32_t chunks, uint32_t seed,
-                        Layout layout = Layout::kContiguous) {
+                        Layout layout = Layout::kContiguous, PublishOptions options = {}) {
     SampleTensors tensors(keys.name_space(), 0, chunks, layout);
     tensors.Fill(seed);
-    auto published = client_->Publish(keys, chunks, tensors.views(), {}, Soon()).Wait();
+    auto published = client_->Publish(keys, chunks, tensors.views(), options, Soon()).Wait();
     EXPECT_TRUE(published.ok()) << published.status();
     return published.value_or(PublishResult{});
   }

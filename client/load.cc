@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "client/entry_points.h"
@@ -22,8 +23,7 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
         observer_(std::move(observer)),
         left_(plan_.piece_counts) {
     result_.selections.resize(plan_.selections.size());
-    for (size_t i = 0; i < plan_.selections.size(); ++i)
-      result_.selections[i].level = plan_.selections[i].level;
+    lowest_levels_.resize(plan_.selections.size());
   }
 
  private:
@@ -43,8 +43,12 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
     REPRISE_RETURN_IF_ERROR(decoders_.at(piece)->Finish());
     decoders_.erase(piece);
     core().counters.PieceLoaded();
-    SelectionResult& selection = result_.selections[plan_.places[piece].selection];
-    selection.level = std::min(selection.level, level);
+    const uint32_t index = plan_.places[piece].selection;
+    SelectionResult& selection = result_.selections[index];
+    if (meta.level_count() > 1) {
+      lowest_levels_[index] = std::min(lowest_levels_[index].value_or(level), level);
+      selection.level = *lowest_levels_[index];
+    }
     const std::vector<Distortion>& layers = meta.header().levels[level].distortions;
     const ExpectedPiece& asked = pieces()[piece];
     const size_t end = asked.layer_end == 0 ? layers.size() : asked.layer_end;
@@ -104,6 +108,8 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
   LoadObserver observer_;
   std::vector<uint32_t> left_;  // pieces of each selection that have not ended
   size_t announced_ = 0;        // selections
+  // Of each selection, over its pieces with several levels.
+  std::vector<std::optional<uint32_t>> lowest_levels_;
   // Of the pieces whose header has come and whose end has not.
   std::map<uint32_t, std::unique_ptr<PieceDecoder>> decoders_;
   LoadResult result_;

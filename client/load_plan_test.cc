@@ -176,7 +176,7 @@ TEST_F(LoadPlanTest, WhatARefusedBatchDoesNotBringIsAMissOfItsSelections) {
 // what it computes on it.
 TEST_F(LoadPlanTest, EachSelectionSaysWhatItReached) {
   const PrefixKeys keys = SampleKeys(AttentionNamespace(), 2);
-  Publish(keys, 2, 1);
+  PublishRaw(keys, 2, 1);
   // A piece whose layer 1 is not exact.
   const Key key = keys.key(1, 0);
   std::vector<std::byte> container = store_.Container(key);

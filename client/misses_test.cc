@@ -71,7 +71,7 @@ TEST_F(MissesTest, AHoldThatWasGrantedIsToldWhateverLaterKeysSay) {
 // missed.
 TEST_F(MissesTest, APieceThatThisBuildCannotReadIsNotReportedAsDamaged) {
   const PrefixKeys keys = SampleKeys(AttentionNamespace(), 1);
-  Publish(keys, 1, 1);
+  PublishRaw(keys, 1, 1);
   const Key key = keys.key(0, 0);
   const PieceMeta raw = PieceMeta::Parse(store_.Container(key)).value();
   PieceHeader header = raw.header();
@@ -97,7 +97,7 @@ TEST_F(MissesTest, APieceThatThisBuildCannotReadIsNotReportedAsDamaged) {
     EXPECT_EQ(result->misses[0].reason, MissReason::kUnknownFormat);
   }
   store_.Erase(key);
-  Publish(keys, 1, 1);
+  PublishRaw(keys, 1, 1);
   auto result = client_->Load(keys, 0, 1, loaded.views(), {}, Soon()).Wait();
   ASSERT_EQ(result->misses.size(), 1u);
   EXPECT_EQ(result->misses[0].reason, MissReason::kOtherNamespace);

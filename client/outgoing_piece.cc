@@ -76,6 +76,7 @@ absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, ui
                                      .token_begin = uint64_t{chunk} * name_space.chunk_tokens};
       piece.tensors =
           PieceViews(name_space, views, keys.slots()[slot], chunk - options.first_chunk);
+      piece.codec = options.codec;
     }
   }
   return pieces;
@@ -83,9 +84,9 @@ absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, ui
 
 absl::Status Encode(const Namespace& name_space, std::shared_ptr<UnsentBytes> room,
                     OutgoingPiece& piece) {
-  REPRISE_ASSIGN_OR_RETURN(
-      std::vector<std::byte> encoded,
-      EncodePiece(name_space, *piece.identity, piece.tensors.key, piece.tensors.value));
+  REPRISE_ASSIGN_OR_RETURN(std::vector<std::byte> encoded,
+                           EncodePiece(name_space, *piece.identity, piece.tensors.key,
+                                       piece.tensors.value, piece.codec));
   REPRISE_ASSIGN_OR_RETURN(const PieceMeta meta, PieceMeta::Parse(encoded));
   piece.quality = QualityOf(meta, meta.level_count());
   piece.container = room->Keep(room, std::move(encoded));
@@ -108,6 +109,7 @@ absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t posi
                        .recompute_seconds = 0,
                        .identity = {},
                        .tensors = {},
+                       .codec = {},
                        .room = {},
                        .container = std::move(container),
                        .quality = QualityOf(meta, *level + 1)};

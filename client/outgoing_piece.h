@@ -49,6 +49,7 @@ struct OutgoingPiece {
   // What it is encoded from; absent when it came encoded.
   std::optional<PieceIdentity> identity;
   GroupViews tensors;
+  CodecId codec = CodecId::kRaw;
   // Once encoded.
   std::shared_ptr<UnsentBytes> room;  // that the container takes; null when it came encoded
   SharedBytes container;

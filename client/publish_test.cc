@@ -110,7 +110,7 @@ TEST_F(PublishTest, TheStoreIsAskedBeforeAnythingIsEncoded) {
 // An inexact piece is held: whether that is enough shows when the tensors are encoded.
 TEST_F(PublishTest, WhatIsHeldInexactlyIsPublishedAgain) {
   const PrefixKeys keys = SampleKeys(AttentionNamespace(), 1);
-  Publish(keys, 1, 1);
+  PublishRaw(keys, 1, 1);
   const Key key = keys.key(0, 2);
   std::vector<std::byte> container = store_.Container(key);
   const PieceMeta exact = PieceMeta::Parse(container).value();
@@ -120,7 +120,7 @@ TEST_F(PublishTest, WhatIsHeldInexactlyIsPublishedAgain) {
   layout.Seal(container);
   store_.Put(key, container);
   const int before = store_.requests(v1::PUBLISH);
-  EXPECT_EQ(Publish(keys, 1, 1).pieces_already_held, keys.pieces_per_chunk());
+  EXPECT_EQ(PublishRaw(keys, 1, 1).pieces_already_held, keys.pieces_per_chunk());
   EXPECT_EQ(store_.requests(v1::PUBLISH), before + 1);  // the store has the last word
 }
 

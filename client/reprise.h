@@ -78,6 +78,9 @@ struct LookupOptions {
 struct PublishOptions {
   uint32_t first_chunk = 0;
   double recompute_seconds_per_chunk = 0;
+  // Progressive pieces can be loaded at lower levels, for fewer bytes, and take fewer when whole.
+  // What a codec cannot code (see EncodePiece) is stored raw.
+  CodecId codec = CodecId::kProgressive;
 };
 
 // A step of a plan: one chunk, or some of its layers.

@@ -68,8 +68,10 @@ struct PublishResult {
 // What became of a selection. Neither complete nor a miss: it was not tried any more, because the
 // load was of no use without what missed before.
 struct SelectionResult {
-  bool complete = false;    // all of it is in the views
-  uint32_t level = 0;       // once complete: the lowest that one of its pieces reached,
+  bool complete = false;  // all of it is in the views
+  // Once complete: the lowest that one of its pieces reached. Pieces of a single level, as raw ones
+  // are, count only where there are no others.
+  uint32_t level = 0;
   Distortion distortion{};  // and the worst of its layers as loaded; 0 and 0 is exact
   std::optional<Miss> miss{};
 

@@ -134,7 +134,7 @@ GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
                                                    const TensorView& key, const TensorView& value,
-                                                   CodecId codec) {
+                                                   CodecId codec, const Profile* profile) {
   REPRISE_RETURN_IF_ERROR(Validate(name_space));
   REPRISE_RETURN_IF_ERROR(CheckSlot(name_space, identity.slot));
   if (!key.present() || key.shape[1] == 0) {
@@ -159,7 +159,8 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
   }
   REPRISE_RETURN_IF_ERROR(CheckViews(header, key, value));
   if (codec == CodecId::kProgressive && progressive::CanCode(group, header.dtype)) {
-    return progressive::EncodePiece(std::move(header), group.rope, key, value);
+    REPRISE_RETURN_IF_ERROR(CheckProfile(name_space, profile));
+    return progressive::EncodePiece(std::move(header), group, key, value, profile);
   }
   // Raw is lossless: one level with distortion 0 everywhere.
   const uint32_t layers = identity.slot.layer_end - identity.slot.layer_begin;

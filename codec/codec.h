@@ -15,6 +15,7 @@
 #include "chunk/container.h"
 #include "chunk/keys.h"
 #include "chunk/namespace.h"
+#include "codec/profile.h"
 #include "codec/tensor_view.h"
 #include "common/bytes.h"
 #include "common/status.h"
@@ -44,11 +45,12 @@ GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_
 // Encodes one piece into a container of its own. `key` (and `value`, unless the group has none) are
 // the slot's layers and heads of what ShapeOf(name_space, group, 1) says, with 1 to chunk_rows
 // rows. INVALID_ARGUMENT otherwise. What `codec` cannot code (state, opaque bytes, fp32) becomes
-// raw.
+// raw. `profile` is the one that the namespace names, CheckProfile; null for none. Raw needs none.
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
                                                    const TensorView& key, const TensorView& value,
-                                                   CodecId codec = CodecId::kRaw);
+                                                   CodecId codec = CodecId::kRaw,
+                                                   const Profile* profile = nullptr);
 
 // Decodes one piece, or some layers of it, at some level, into the caller's tensors.
 class PieceDecoder {

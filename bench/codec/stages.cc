@@ -77,7 +77,9 @@ Kernels TimedKernels(const Kernels& kernels) {
   Stages().clear();
   Wrap<&Kernels::decode_symbols>("decode_symbols", timed);
   Wrap<&Kernels::encode_symbols>("encode_symbols", timed);
+  Wrap<&Kernels::reverse_words>("reverse_words", timed);
   Wrap<&Kernels::reconstruct>("reconstruct", timed);
+  Wrap<&Kernels::place>("place", timed);
   Wrap<&Kernels::rotate>("rotate", timed);
   Wrap<&Kernels::round_bf16>("round_bf16", timed);
   Wrap<&Kernels::round_fp16>("round_fp16", timed);
@@ -85,15 +87,13 @@ Kernels TimedKernels(const Kernels& kernels) {
   Wrap<&Kernels::widen_fp16>("widen_fp16", timed);
   Wrap<&Kernels::scatter>("scatter", timed);
   Wrap<&Kernels::gather>("gather", timed);
-  Wrap<&Kernels::sum>("sum", timed);
+  Wrap<&Kernels::moments>("moments", timed);
   Wrap<&Kernels::sum_of_squares>("sum_of_squares", timed);
   Wrap<&Kernels::add_squares>("add_squares", timed);
   Wrap<&Kernels::quantize>("quantize", timed);
-  Wrap<&Kernels::dequantize>("dequantize", timed);
-  Wrap<&Kernels::towards_zero>("towards_zero", timed);
-  Wrap<&Kernels::squared_error>("squared_error", timed);
+  Wrap<&Kernels::add_errors>("add_errors", timed);
   Wrap<&Kernels::split_symbols>("split_symbols", timed);
-  Wrap<&Kernels::split_plane>("split_plane", timed);
+  Wrap<&Kernels::split_planes>("split_planes", timed);
   Wrap<&Kernels::split_tail>("split_tail", timed);
   Wrap<&Kernels::decode_tail>("decode_tail", timed);
   Wrap<&Kernels::encode_tail>("encode_tail", timed);

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.kv import dumps
 from bench.kv.catalog import MODELS
-from bench.kv.dump_writer import write_manifest, write_text
+from bench.kv.dump_writer import write_manifest, write_text, write_token_ids
 from bench.kv.model import Model, Tokens
 from bench.kv.rounding import DTYPES
 from bench.kv.texts import TEXTS, Text, text
@@ -36,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     dump.add_argument("--dtypes", default=",".join(DTYPES), help="default: bf16,fp16")
     dump.set_defaults(run=_dump)
+    tokens = commands.add_parser("tokens", help="adds token ids to a dump of ours without them")
+    tokens.add_argument("dump", type=Path, help="its directory")
+    tokens.set_defaults(run=_add_tokens)
     texts = commands.add_parser("texts", help="lists the texts")
     texts.set_defaults(run=_list_texts)
     return parser
@@ -57,6 +60,7 @@ def _dump(options: argparse.Namespace) -> None:
         print(f"{model.name}: {entry.name}, {len(ids)} tokens", file=sys.stderr)
         layers = [{"k": layer.k, "v": layer.v, "q": layer.q} for layer in model.prefill(ids).layers]
         entries.append(write_text(options.out, entry.name, entry.sha256, layers, dtypes))
+        write_token_ids(options.out / entry.name, ids)
     write_manifest(
         options.out,
         model=model.name,
@@ -65,6 +69,18 @@ def _dump(options: argparse.Namespace) -> None:
         texts=entries,
     )
     dumps.load(options.out)
+
+
+def _add_tokens(options: argparse.Namespace) -> None:
+    dump = dumps.load(options.dump)
+    if dump.model not in MODELS:
+        raise ValueError(f"{options.dump} is of the model {dump.model}; known: {', '.join(MODELS)}")
+    model = Model.load(dump.model)
+    for entry in dump.texts:
+        known = text(entry.name)
+        if (known.sha256, model.sha256) != (entry.sha256, dump.model_sha256):
+            raise ValueError(f"{options.dump}: {entry.name} is another text or model than here")
+        write_token_ids(entry.folder, _beginning(model, known, entry.tokens))
 
 
 def _beginning(model: Model, entry: Text, count: int) -> Tokens:

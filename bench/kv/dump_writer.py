@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from bench.kv.dumps import FORMAT, MANIFEST, file_name
+from bench.kv.dumps import FORMAT, MANIFEST, TOKEN_FILE, file_name
 from bench.kv.geometry import Geometry
 from bench.kv.rounding import STORED, rounded
 
@@ -48,6 +48,11 @@ def write_text(
                     folder / file_name(index, tensor, dtype)
                 )
     return TextEntry(name, sha256, len(layers[0]["k"]), 0, name)
+
+
+def write_token_ids(folder: Path, ids: ArrayLike) -> None:
+    """Writes the ids of a text's tokens beside its arrays."""
+    np.asarray(ids).astype("<u4").tofile(folder / TOKEN_FILE)
 
 
 def write_manifest(

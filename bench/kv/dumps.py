@@ -21,6 +21,7 @@ from bench.kv.rounding import DTYPES, STORED, widened
 
 FORMAT = "reprise-kv-dump/1"
 MANIFEST = "dump.json"
+TOKEN_FILE = "tokens.u32"
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_TOKENS = 1 << 20
 MAX_HEADS = 1 << 12
@@ -55,6 +56,14 @@ class DumpText:
             return ("k", "v", "q")
         has_q = any((self.folder / file_name(layer, "q", dtype)).exists() for dtype in DTYPES)
         return ("k", "q") if has_q else ("k",)
+
+    def token_ids(self) -> NDArray[np.uint32]:
+        """The tokens themselves; DumpError if the dump, which need not, does not have them."""
+        path = self.folder / TOKEN_FILE
+        ids = np.fromfile(path, "<u4") if path.is_file() else np.empty(0, np.uint32)
+        if ids.size != self.tokens:
+            raise DumpError(f"{path} has {ids.size} token ids, expected {self.tokens}")
+        return ids
 
     def stored(
         self, layer: int, tensor: str, dtype: str

@@ -12,7 +12,7 @@ pytest.importorskip("gguf", reason="the gguf package is missing: tools/requireme
 
 from bench.kv.__main__ import main
 from bench.kv.catalog import MODELS, gguf_path
-from bench.kv.dumps import MANIFEST, load
+from bench.kv.dumps import MANIFEST, TOKEN_FILE, load
 from bench.kv.model import Model
 from bench.kv.texts import text
 from bench.kv.tokenizer import connector_module
@@ -64,7 +64,13 @@ def test_a_dump_holds_what_the_model_computes(smollm2: Model, tmp_path: Path) ->
     ]
     assert dump.geometry == smollm2.geometry
     assert main(["dump", "--model", "smollm2", "--out", str(tmp_path), *options]) == 1  # in the way
-    trace = smollm2.prefill(smollm2.tokenize(text(names[1]).content)[:48])
+    ids = smollm2.tokenize(text(names[1]).content)[:48]
+    np.testing.assert_array_equal(dump.texts[1].token_ids(), ids)
+    for entry in dump.texts:
+        (entry.folder / TOKEN_FILE).unlink()
+    assert main(["tokens", str(tmp_path)]) == 0
+    np.testing.assert_array_equal(dump.texts[1].token_ids(), ids)
+    trace = smollm2.prefill(ids)
     for layer in (0, 29):
         for tensor in ("k", "v", "q"):
             exact = getattr(trace.layers[layer], tensor)

@@ -109,8 +109,10 @@ class Bench {
     for (uint32_t piece = 0; piece < pieces_; ++piece) {
       Fill(tensors.key, 2 * piece);
       Fill(tensors.value, 2 * piece + 1);
-      auto published =
-          client_.Publish(*keys_, 1, {tensors.views}, {.first_chunk = piece}, Soon()).Wait();
+      auto published = client_
+                           .Publish(*keys_, 1, {tensors.views},
+                                    {.first_chunk = piece, .codec = CodecId::kRaw}, Soon())
+                           .Wait();
       if (!published.ok()) Fail(published.status());
     }
   }

@@ -11,16 +11,16 @@ const Kernels& Avx512Kernels();
 // The entropy coder, in avx512_rans.cc.
 void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
                          uint8_t* symbols);
-void Avx512EncodeSymbols(const SymbolTable& table, std::span<StreamWriter> streams, uint32_t rows,
-                         const uint8_t* symbols);
+void Avx512EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
+                         uint32_t rows);
 
 // The lossless plane, in avx512_tail.cc.
-uint32_t Avx512SplitTail(const TailFormat& format, const uint16_t* guess, const uint16_t* exact,
-                         uint32_t rows, TailSymbols* symbols, uint8_t* escapes);
-uint32_t Avx512DecodeTail(const TailFormat& format, const TailTables& tables,
+uint32_t Avx512SplitTail(const TailFormat& format, const TailCode& code, const uint16_t* guess,
+                         const uint16_t* exact, uint32_t rows, TailBits* bits, uint8_t* escapes);
+uint32_t Avx512DecodeTail(const TailFormat& format, const TailCode& code,
                           std::span<StreamReader> streams, const uint8_t* escapes,
                           uint32_t escape_count, uint32_t rows, uint16_t* guess);
-void Avx512EncodeTail(const TailFormat& format, const TailSymbolTables& tables,
-                      std::span<StreamWriter> streams, uint32_t rows, const TailSymbols& symbols);
+void Avx512EncodeTail(std::span<const TailBits> channels, std::span<StreamWriter> streams,
+                      uint32_t rows);
 
 }  // namespace reprise::progressive

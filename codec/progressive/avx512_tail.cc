@@ -1,4 +1,5 @@
-// The lossless plane with AVX-512; scalar_tail.cc says what it computes.
+// The lossless plane with AVX-512, a row of 32 values of 16 bits at a time; scalar_tail.cc says
+// what it computes.
 
 #include <immintrin.h>
 
@@ -8,195 +9,226 @@
 #include "codec/progressive/avx512_kernels.h"
 #include "codec/progressive/avx512_lanes.h"
 #include "codec/progressive/scalar_rans.h"
-#include "codec/progressive/tail.h"
 
 namespace reprise::progressive {
 namespace {
 
-__m512i LoadWide(const uint16_t* values) {
-  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
-}
+__m512i Words(int value) { return _mm512_set1_epi16(static_cast<int16_t>(value)); }
 
-__m512i LoadBytes(const uint8_t* values) {
-  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
-}
+// What holds for every row of a tensor.
+struct Constants {
+  explicit Constants(const TailFormat& format)
+      : mantissa(Words(static_cast<int>(format.mantissa_bits))),
+        mantissa_count(_mm_cvtsi32_si128(static_cast<int>(format.mantissa_bits))) {}
 
-__m512i LowBits(uint32_t mantissa_bits, __m512i contexts) {
-  const __m512i zero = _mm512_setzero_si512();
-  const __m512i mantissa = _mm512_set1_epi32(static_cast<int32_t>(mantissa_bits));
-  const __mmask16 far = _mm512_cmpneq_epi32_mask(contexts, zero);
-  const __m512i taken = _mm512_maskz_add_epi32(far, contexts, _mm512_set1_epi32(1));
-  return _mm512_max_epi32(_mm512_sub_epi32(mantissa, taken), zero);
-}
+  __m512i mantissa;
+  __m128i mantissa_count;
+};
 
-// What 16 guesses say before anything is decoded.
+// What 32 guesses say before anything is decoded.
 struct Guess {
-  Guess(const TailFormat& format, const uint16_t* values, const uint16_t* step_exponents) {
-    const __m512i zero = _mm512_setzero_si512();
-    const __m512i mantissa = _mm512_set1_epi32(static_cast<int32_t>(format.mantissa_bits));
-    const __m512i bits = LoadWide(values);
-    const __m512i steps = LoadWide(step_exponents);
-    const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFF));
-    const __m512i above = _mm512_sub_epi32(_mm512_srlv_epi32(magnitude, mantissa), steps);
-    const __m512i limited =
-        _mm512_min_epi32(above, _mm512_set1_epi32(static_cast<int32_t>(kTailContexts) - 2));
-    context = _mm512_max_epi32(_mm512_add_epi32(limited, _mm512_set1_epi32(1)), zero);
-    low_bits = LowBits(format.mantissa_bits, context);
-    const __m512i octaves = _mm512_set1_epi32(static_cast<int32_t>(kTailOctaves));
-    floor = _mm512_sllv_epi32(_mm512_max_epi32(_mm512_sub_epi32(steps, octaves), zero), mantissa);
-    // All ones where the guess is negative.
-    sign = _mm512_srai_epi32(_mm512_slli_epi32(bits, 16), 31);
-    const __m512i folded = _mm512_sub_epi32(_mm512_max_epi32(magnitude, floor), floor);
-    const __mmask16 far = _mm512_cmpneq_epi32_mask(context, zero);
-    origin = _mm512_maskz_xor_epi32(far, folded, sign);
+  Guess(const Constants& constants, __m512i bits, __m512i steps) {
+    const __m512i magnitude = _mm512_and_si512(bits, Words(0x7FFF));
+    const __m512i above =
+        _mm512_sub_epi16(_mm512_srl_epi16(magnitude, constants.mantissa_count), steps);
+    const __m512i spare = _mm512_sub_epi16(constants.mantissa, above);
+    near = _mm512_movepi16_mask(above);
+    half = _mm512_cmpeq_epi16_mask(spare, Words(1));
+    whole = _mm512_cmplt_epi16_mask(spare, Words(1));
+    const __m512i rest =
+        _mm512_max_epi16(_mm512_sub_epi16(spare, Words(2)), _mm512_setzero_si512());
+    low_bits = _mm512_mask_mov_epi16(rest, near, constants.mantissa);
+    const __m512i lowest = _mm512_subs_epu16(steps, Words(static_cast<int>(kTailOctaves)));
+    floor = _mm512_sll_epi16(lowest, constants.mantissa_count);
+    sign = _mm512_srai_epi16(bits, 15);
+    const __m512i order = _mm512_xor_si512(_mm512_subs_epu16(magnitude, floor), sign);
+    origin = _mm512_maskz_mov_epi16(static_cast<__mmask32>(~near), order);
+  }
+  // 2^low_bits - 1.
+  __m512i low_mask() const {
+    return _mm512_sub_epi16(_mm512_sllv_epi16(Words(1), low_bits), Words(1));
   }
 
-  __m512i context;
+  __mmask32 near;
+  __mmask32 half;
+  __mmask32 whole;
   __m512i low_bits;
   __m512i floor;
   __m512i sign;
   __m512i origin;
 };
 
-// The symbols of 16 lanes; returns the escaped ones.
-__mmask16 PopSymbols(const Guess& guess, const uint32_t* packed, __m512i& states,
-                     __m512i& symbols) {
-  const __m512i slot = _mm512_and_si512(states, _mm512_set1_epi32(kSlots - 1));
-  const __m512i index = _mm512_or_si512(_mm512_slli_epi32(guess.context, kSlotBits), slot);
-  const __m512i entry = _mm512_i32gather_epi32(index, packed, 4);
-  const __m512i byte = _mm512_set1_epi32(0xFF);
-  symbols = _mm512_and_si512(entry, byte);
-  states = PopLanes(states, _mm512_and_si512(_mm512_srli_epi32(entry, 8), byte),
-                    _mm512_srli_epi32(entry, 16));
-  return _mm512_cmpeq_epi32_mask(symbols, _mm512_set1_epi32(kTailEscape));
-}
+// 64 words, looked up by 32 lanes.
+struct WordTable {
+  explicit WordTable(const uint16_t* words)
+      : low(_mm512_loadu_si512(words)), high(_mm512_loadu_si512(words + 32)) {}
+  __m512i At(__m512i indices) const { return _mm512_permutex2var_epi16(low, indices, high); }
 
-// The values, from symbols and raw bits.
-__m512i ValuesOf(const Guess& guess, __m512i symbols, __m512i low) {
-  const __m512i units = _mm512_sub_epi32(symbols, _mm512_set1_epi32(kTailOffset));
-  const __m512i distance = _mm512_or_si512(_mm512_sllv_epi32(units, guess.low_bits), low);
-  const __m512i order = _mm512_add_epi32(guess.origin, _mm512_xor_si512(distance, guess.sign));
-  const __m512i negative = _mm512_srai_epi32(order, 31);
-  const __m512i magnitude = _mm512_and_si512(
-      _mm512_add_epi32(_mm512_xor_si512(order, negative), guess.floor), _mm512_set1_epi32(0x7FFF));
-  return _mm512_or_si512(magnitude, _mm512_and_si512(negative, _mm512_set1_epi32(0x8000)));
-}
+  __m512i low;
+  __m512i high;
+};
 
-__m512i TakeLow(const Guess& guess, __m512i& states) {
-  const __m512i one = _mm512_set1_epi32(1);
-  const __m512i mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, guess.low_bits), one);
-  const __m512i low = _mm512_and_si512(states, mask);
-  states = _mm512_srlv_epi32(states, guess.low_bits);
-  return low;
-}
+struct Decoder {
+  Decoder(const TailFormat& format, const TailCode& tail_code)
+      : constants(format),
+        code(tail_code),
+        near(code.by_slot.data() + kTailNear * kTailSlots),
+        fine(code.by_slot.data() + kTailFine * kTailSlots) {}
 
-void Store16(uint16_t* values, __m512i wide) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), _mm512_cvtepi32_epi16(wide));
-}
+  // 32 values, and which of them are escaped.
+  [[gnu::always_inline]] inline __m512i Row(__m512i bits, __m512i steps, __m512i& a, __m512i& b,
+                                            const uint16_t*& words, uint32_t& escaped) const {
+    const Guess guess(constants, bits, steps);
+    const __m512i even =
+        _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
+                         24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i next = _mm512_permutex2var_epi16(a, even, b);
+    const __m512i slots = _mm512_and_si512(next, Words(kTailSlots - 1));
+    __m512i entries = _mm512_mask_mov_epi16(fine.At(slots), guess.near, near.At(slots));
+    if ((guess.half | guess.whole) != 0) {
+      const WordTable half(code.by_slot.data() + kTailHalf * kTailSlots);
+      const WordTable whole(code.by_slot.data() + kTailWhole * kTailSlots);
+      entries = _mm512_mask_mov_epi16(entries, guess.half, half.At(slots));
+      entries = _mm512_mask_mov_epi16(entries, guess.whole, whole.At(slots));
+    }
+    const __m512i lengths = _mm512_srli_epi16(entries, 8);
+    const __m512i symbols = _mm512_and_si512(entries, Words(0xFF));
+    const __m512i taken = _mm512_add_epi16(lengths, guess.low_bits);
+    a = _mm512_srlv_epi32(a, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(taken)));
+    b = _mm512_srlv_epi32(b, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(taken, 1)));
+    a = RefillLanes(a, words);
+    b = RefillLanes(b, words);
+    escaped = _mm512_cmpeq_epi16_mask(symbols, Words(kTailEscape));
+    const __m512i low = _mm512_and_si512(_mm512_srlv_epi16(next, lengths), guess.low_mask());
+    const __m512i units = _mm512_sub_epi16(symbols, Words(kTailOffset));
+    const __m512i distance = _mm512_or_si512(_mm512_sllv_epi16(units, guess.low_bits), low);
+    const __m512i order = _mm512_add_epi16(guess.origin, _mm512_xor_si512(distance, guess.sign));
+    const __m512i negative = _mm512_srai_epi16(order, 15);
+    const __m512i magnitude = _mm512_and_si512(
+        _mm512_add_epi16(_mm512_xor_si512(order, negative), guess.floor), Words(0x7FFF));
+    return _mm512_or_si512(magnitude, _mm512_and_si512(negative, Words(0x8000)));
+  }
+
+  Constants constants;
+  const TailCode& code;
+  WordTable near;
+  WordTable fine;
+};
 
 }  // namespace
 
-uint32_t Avx512DecodeTail(const TailFormat& format, const TailTables& tables,
+uint32_t Avx512DecodeTail(const TailFormat& format, const TailCode& code,
                           std::span<StreamReader> streams, const uint8_t* escapes,
                           uint32_t escape_count, uint32_t rows, uint16_t* guess) {
+  const Decoder decoder(format, code);
   uint32_t used = 0;
   for (uint32_t row = 0; row < rows; ++row) {
     StreamReader& stream = streams[row % streams.size()];
     uint16_t* values = guess + row * kLanes;
-    const uint16_t* steps = format.step_exponents.data() + row * kLanes;
-    const Guess first(format, values, steps);
-    const Guess second(format, values + 16, steps + 16);
-    __m512i a = _mm512_loadu_si512(stream.states.data());
-    __m512i b = _mm512_loadu_si512(stream.states.data() + 16);
+    __m512i a = _mm512_load_si512(stream.states.data());
+    __m512i b = _mm512_load_si512(stream.states.data() + 16);
     const uint16_t* words = stream.words;
-    __m512i a_symbols;
-    __m512i b_symbols;
-    const uint32_t a_escaped = PopSymbols(first, tables.packed.data(), a, a_symbols);
-    const uint32_t b_escaped = PopSymbols(second, tables.packed.data(), b, b_symbols);
-    a = RefillLanes(a, words);
-    b = RefillLanes(b, words);
-    const __m512i a_low = TakeLow(first, a);
-    const __m512i b_low = TakeLow(second, b);
-    a = RefillLanes(a, words);
-    b = RefillLanes(b, words);
-    _mm512_storeu_si512(stream.states.data(), a);
-    _mm512_storeu_si512(stream.states.data() + 16, b);
+    uint32_t escaped = 0;
+    const __m512i exact = decoder.Row(
+        _mm512_loadu_si512(values), _mm512_load_si512(format.step_exponents.data() + row * kLanes),
+        a, b, words, escaped);
+    _mm512_storeu_si512(values, exact);
+    _mm512_store_si512(stream.states.data(), a);
+    _mm512_store_si512(stream.states.data() + 16, b);
     stream.words = words;
-    Store16(values, ValuesOf(first, a_symbols, a_low));
-    Store16(values + 16, ValuesOf(second, b_symbols, b_low));
-    for (uint32_t rest = a_escaped | b_escaped << 16; rest != 0; rest &= rest - 1) {
+    for (; escaped != 0; escaped &= escaped - 1) {
       if (used == escape_count) return escape_count + 1;
-      values[std::countr_zero(rest)] = LoadWord(escapes, used++);
+      values[std::countr_zero(escaped)] = LoadWord(escapes, used++);
     }
   }
   return used;
 }
 
-uint32_t Avx512SplitTail(const TailFormat& format, const uint16_t* guess, const uint16_t* exact,
-                         uint32_t rows, TailSymbols* symbols, uint8_t* escapes) {
-  uint32_t escaped = 0;
-  for (uint32_t i = 0; i < rows * kLanes; i += 16) {
-    const Guess from(format, guess + i, format.step_exponents.data() + i);
-    const __m512i bits = LoadWide(exact + i);
-    const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFF));
-    const __m512i sign = _mm512_srai_epi32(_mm512_slli_epi32(bits, 16), 31);
-    const __m512i folded = _mm512_sub_epi32(_mm512_max_epi32(magnitude, from.floor), from.floor);
-    const __m512i order = _mm512_xor_si512(folded, sign);
-    const __m512i distance = _mm512_xor_si512(_mm512_sub_epi32(order, from.origin), from.sign);
-    const __m512i symbol = _mm512_add_epi32(_mm512_srav_epi32(distance, from.low_bits),
-                                            _mm512_set1_epi32(kTailOffset));
-    const __mmask16 inside = _mm512_cmplt_epu32_mask(symbol, _mm512_set1_epi32(kTailEscape)) &
-                             _mm512_cmpge_epu32_mask(magnitude, from.floor);
-    const __m512i one = _mm512_set1_epi32(1);
-    const __m512i mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, from.low_bits), one);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(symbols->context.data() + i),
-                     _mm512_cvtepi32_epi8(from.context));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(symbols->symbol.data() + i),
-                     _mm512_cvtepi32_epi8(
-                         _mm512_mask_mov_epi32(_mm512_set1_epi32(kTailEscape), inside, symbol)));
-    _mm512_storeu_si512(symbols->low.data() + i, _mm512_maskz_and_epi32(inside, distance, mask));
-    const auto outside = static_cast<__mmask16>(~inside);
-    if (outside != 0) {
-      _mm256_mask_compressstoreu_epi16(
-          escapes + 2 * size_t{escaped}, outside,
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(exact + i)));
-      escaped += static_cast<uint32_t>(std::popcount(static_cast<uint32_t>(outside)));
+uint32_t Avx512SplitTail(const TailFormat& format, const TailCode& code, const uint16_t* guess,
+                         const uint16_t* exact, uint32_t rows, TailBits* bits, uint8_t* escapes) {
+  const Constants constants(format);
+  const WordTable codes(code.by_symbol.data());
+  uint32_t escaped_count = 0;
+  for (uint32_t i = 0; i < rows * kLanes; i += kLanes) {
+    const Guess from(constants, _mm512_loadu_si512(guess + i),
+                     _mm512_load_si512(format.step_exponents.data() + i));
+    const __m512i value = _mm512_loadu_si512(exact + i);
+    const __m512i magnitude = _mm512_and_si512(value, Words(0x7FFF));
+    const __m512i order =
+        _mm512_xor_si512(_mm512_subs_epu16(magnitude, from.floor), _mm512_srai_epi16(value, 15));
+    const __m512i distance = _mm512_xor_si512(_mm512_sub_epi16(order, from.origin), from.sign);
+    const __m512i symbol =
+        _mm512_add_epi16(_mm512_srav_epi16(distance, from.low_bits), Words(kTailOffset));
+    const __mmask32 known = _mm512_cmplt_epu16_mask(symbol, Words(kTailEscape)) &
+                            _mm512_cmpge_epu16_mask(magnitude, from.floor);
+    __m512i context =
+        _mm512_maskz_mov_epi16(static_cast<__mmask32>(~from.near), Words(kTailFine * kTailSymbols));
+    context = _mm512_mask_mov_epi16(context, from.half, Words(kTailHalf * kTailSymbols));
+    context = _mm512_mask_mov_epi16(context, from.whole, Words(kTailWhole * kTailSymbols));
+    const __m512i escape_index = _mm512_or_si512(context, Words(kTailEscape));
+    const __m512i own = codes.At(_mm512_mask_add_epi16(escape_index, known, context, symbol));
+    const __m512i escape = codes.At(escape_index);
+    if (_mm512_cmpeq_epi16_mask(own, _mm512_set1_epi32(-1)) != 0) return kUncodable;
+    const __mmask32 escaped = _mm512_cmpeq_epi16_mask(own, escape);
+    const __m512i low = _mm512_and_si512(distance, from.low_mask());
+    const __m512i kept = _mm512_maskz_mov_epi16(static_cast<__mmask32>(~escaped), low);
+    const __m512i length = _mm512_srli_epi16(own, 8);
+    const __m512i coded =
+        _mm512_or_si512(_mm512_sllv_epi16(kept, length), _mm512_and_si512(own, Words(0xFF)));
+    _mm512_store_si512(bits->bits.data() + i, coded);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(bits->lengths.data() + i),
+                       _mm512_cvtepi16_epi8(_mm512_add_epi16(length, from.low_bits)));
+    if (escaped != 0) {
+      _mm512_storeu_si512(escapes + 2 * size_t{escaped_count},
+                          _mm512_maskz_compress_epi16(escaped, value));
+      escaped_count += static_cast<uint32_t>(std::popcount(escaped));
     }
   }
-  return escaped;
+  return escaped_count;
 }
 
-void Avx512EncodeTail(const TailFormat& format, const TailSymbolTables& tables,
-                      std::span<StreamWriter> streams, uint32_t rows, const TailSymbols& symbols) {
-  const __m512i byte = _mm512_set1_epi32(0xFF);
-  for (uint32_t row = rows; row-- > 0;) {
-    StreamWriter& stream = streams[row % streams.size()];
-    __m512i states[2] = {_mm512_loadu_si512(stream.states.data()),
-                         _mm512_loadu_si512(stream.states.data() + 16)};
-    __m512i entries[2];
-    for (uint32_t half = 2; half-- > 0;) {
-      const uint32_t at = row * kLanes + half * 16;
-      const __m512i context = LoadBytes(symbols.context.data() + at);
-      const __m512i low_bits = LowBits(format.mantissa_bits, context);
-      const __m512i index =
-          _mm512_or_si512(_mm512_slli_epi32(context, 4), LoadBytes(symbols.symbol.data() + at));
-      entries[half] = _mm512_i32gather_epi32(index, tables.packed.data(), 4);
-      // At or above 2^(32 - bits); with no bits there is always room.
-      const __m512i high =
-          _mm512_srlv_epi32(states[half], _mm512_sub_epi32(_mm512_set1_epi32(32), low_bits));
-      const __mmask16 full = _mm512_cmpneq_epi32_mask(high, _mm512_setzero_si512());
-      states[half] = SpillLanes(states[half], full, stream.words);
-      states[half] = _mm512_or_si512(_mm512_sllv_epi32(states[half], low_bits),
-                                     _mm512_loadu_si512(symbols.low.data() + at));
+void Avx512EncodeTail(std::span<const TailBits> channels, std::span<StreamWriter> streams,
+                      uint32_t rows) {
+  const __m512i backwards =
+      _mm512_set_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                       22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+  const __m128i backwards_bytes =
+      _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto push = [&](__m512i states, __m256i bits, const uint8_t* lengths, uint16_t*& words) {
+    const __m128i in_order = _mm_load_si128(reinterpret_cast<const __m128i*>(lengths));
+    const __m512i count = _mm512_cvtepu8_epi32(_mm_shuffle_epi8(in_order, backwards_bytes));
+    const __m512i excess =
+        _mm512_srlv_epi32(states, _mm512_sub_epi32(_mm512_set1_epi32(32), count));
+    const __mmask16 full = _mm512_test_epi32_mask(excess, excess);
+    states = SpillLanes(states, full, words);
+    return _mm512_or_si512(_mm512_sllv_epi32(states, count), _mm512_cvtepu16_epi32(bits));
+  };
+  const auto push_row = [&](const TailBits& tail, uint32_t row, WriterLanes& lanes) {
+    const uint8_t* lengths = tail.lengths.data() + row * kLanes;
+    const __m512i bits =
+        _mm512_permutexvar_epi16(backwards, _mm512_load_si512(tail.bits.data() + row * kLanes));
+    lanes.high = push(lanes.high, _mm512_castsi512_si256(bits), lengths + 16, lanes.words);
+    lanes.low = push(lanes.low, _mm512_extracti64x4_epi64(bits, 1), lengths, lanes.words);
+  };
+  if (streams.size() == 2 && rows % 2 == 0) {
+    WriterLanes even(streams[0]);
+    WriterLanes odd(streams[1]);
+    for (size_t channel = channels.size(); channel-- > 0;) {
+      for (uint32_t row = rows; row > 0; row -= 2) {
+        push_row(channels[channel], row - 1, odd);
+        push_row(channels[channel], row - 2, even);
+      }
     }
-    for (uint32_t half = 2; half-- > 0;) {
-      const __m512i frequency = _mm512_and_si512(entries[half], byte);
-      const __m512i first = _mm512_srli_epi32(entries[half], 8);
-      states[half] = SpillLanes(states[half], FullFor(states[half], frequency), stream.words);
-      states[half] = PushLanes(states[half], frequency, first);
+    even.Save(streams[0]);
+    odd.Save(streams[1]);
+    return;
+  }
+  for (size_t channel = channels.size(); channel-- > 0;) {
+    for (uint32_t row = rows; row-- > 0;) {
+      WriterLanes lanes(streams[row % streams.size()]);
+      push_row(channels[channel], row, lanes);
+      lanes.Save(streams[row % streams.size()]);
     }
-    _mm512_storeu_si512(stream.states.data(), states[0]);
-    _mm512_storeu_si512(stream.states.data() + 16, states[1]);
   }
 }
 

@@ -35,6 +35,13 @@ struct BlockShape {
   friend bool operator==(const BlockShape&, const BlockShape&) = default;
 };
 
+// Where an encoder departs from the base step, from a profile; 0 and empty without one.
+struct StepChoice {
+  int32_t octaves = 0;               // finer, all channels, -kOctaveLimit - 1 to kOctaveLimit
+  std::span<const int8_t> channels;  // of heads x dims, in memory order: finer still, same limits;
+                                     // the two of a rope pair alike
+};
+
 // One encoded block: the segment of each plane, and how far each lossy level is off.
 struct EncodedBlock {
   std::array<std::vector<uint8_t>, kPlanes> planes;
@@ -51,11 +58,14 @@ class BlockEncoder {
   // Codes `view`, one layer [1, tokens, heads, dims], whose first token stands at `first_position`
   // of its sequence. A block that the transform cannot hold (numbers that are not finite, values
   // far from the step) or would not shrink is stored as it is.
-  void Encode(const TensorView& view, uint64_t first_position, EncodedBlock* block);
+  void Encode(const TensorView& view, uint64_t first_position, EncodedBlock* block,
+              const StepChoice& choice = {});
 
  private:
   [[nodiscard]] bool EncodeTiles(const TensorView& view, uint64_t first_position, uint32_t sinks,
-                                 EncodedBlock* block);
+                                 EncodedBlock* block, const StepChoice& choice);
+  void SetOctaves(std::span<const int8_t> channels);
+  void AppendOctaves(std::vector<uint8_t>& bytes) const;
   // The base plane's cell, from the first tile.
   float ChooseStep() const;
 
@@ -63,6 +73,7 @@ class BlockEncoder {
   const Tiling tiling_;
   TileEncoder encoder_;
   RopeTable rope_;
+  std::vector<int8_t> octaves_;  // of the channels in coding order
 };
 
 class BlockDecoder {
@@ -76,10 +87,14 @@ class BlockDecoder {
                       const TensorView& view);
 
  private:
+  // False when they are cut short.
+  [[nodiscard]] bool ReadOctaves(ByteReader& reader);
+
   const BlockShape shape_;
   const Tiling tiling_;
   TileDecoder decoder_;
   RopeTable rope_;
+  std::vector<int8_t> octaves_;
 };
 
 }  // namespace reprise::progressive

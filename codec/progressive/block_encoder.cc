@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "codec/progressive/block.h"
@@ -20,14 +19,15 @@ BlockEncoder::BlockEncoder(BlockShape shape, const Kernels& kernels)
       tiling_(Tiling::Of(shape_.heads, shape_.dims, shape_.rope)),
       encoder_(kernels, shape_.dtype) {}
 
-void BlockEncoder::Encode(const TensorView& view, uint64_t first_position, EncodedBlock* block) {
+void BlockEncoder::Encode(const TensorView& view, uint64_t first_position, EncodedBlock* block,
+                          const StepChoice& choice) {
   const uint32_t tokens = view.shape[1];
   const uint32_t sinks = SinkCount(first_position, tokens);
   for (std::vector<uint8_t>& plane : block->planes) plane.clear();
   block->squared_error.fill(0);
   block->squared_norm = 0;
   const size_t raw_bytes = RawBytes(shape_, tokens);
-  if (EncodeTiles(view, first_position, sinks, block) && block->bytes() < raw_bytes) return;
+  if (EncodeTiles(view, first_position, sinks, block, choice) && block->bytes() < raw_bytes) return;
   for (std::vector<uint8_t>& plane : block->planes) plane.assign(1, kModeRaw);
   block->squared_error.fill(0);
   block->squared_norm = 0;
@@ -38,15 +38,39 @@ float BlockEncoder::ChooseStep() const {
   // Measured from each token's own size, so that the step is the same everywhere.
   if (shape_.token_scales) return kTokenStep;
   // Errors of K become errors of logits by way of queries, whose size no K tells; but it varies far
-  // less from model to model and layer to layer than that of K does.
+  // less from model to model and layer to layer than that of K does. Only powers of two, so that
+  // cells lie alike among the representable numbers.
   const float deviation = encoder_.Deviation();
-  const float step = std::clamp(kKeyStep, deviation / kFinestStep, deviation * kCoarsestStep);
-  if (!(step > std::numeric_limits<float>::min())) return std::numeric_limits<float>::min();
-  return shape_.rope.pairing == RopePairing::kNone ? UnrotatedStep(step) : step;
+  if (!(deviation > kSmallestDeviation)) return kKeyStep * kSmallestDeviation;
+  const float nearest = std::clamp(kKeyStep, deviation / kFinestStep, deviation * kCoarsestStep);
+  const float step = kKeyStep * PowerOfTwoBelow(nearest / kKeyStep);
+  return shape_.rope.pairing == RopePairing::kNone ? PowerOfTwoBelow(step) : step;
+}
+
+void BlockEncoder::SetOctaves(std::span<const int8_t> channels) {
+  octaves_.assign(channels.size(), 0);
+  if (channels.empty()) return;
+  for (const Group& group : tiling_.groups) {
+    for (uint32_t k = 0; k < group.channels; ++k) {
+      const Run& run = group.runs[group.rows[k] / kRunChannels];
+      const uint32_t dim = run.dim + group.rows[k] % kRunChannels;
+      octaves_[group.position + k] = channels[size_t{group.head} * shape_.dims + dim];
+    }
+  }
+}
+
+void BlockEncoder::AppendOctaves(std::vector<uint8_t>& bytes) const {
+  bytes.push_back(octaves_.empty() ? 0 : 1);
+  const auto nibble = [&](size_t i) {
+    return i < octaves_.size() ? static_cast<uint32_t>(octaves_[i] + kOctaveLimit + 1) : 0U;
+  };
+  for (size_t i = 0; i < octaves_.size(); i += 2) {
+    bytes.push_back(static_cast<uint8_t>(nibble(i) | nibble(i + 1) << 4));
+  }
 }
 
 bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, uint32_t sinks,
-                               EncodedBlock* block) {
+                               EncodedBlock* block, const StepChoice& choice) {
   const uint32_t tokens = view.shape[1];
   const uint32_t tile_count = SpanCount(tokens) * static_cast<uint32_t>(tiling_.tiles.size());
   for (std::vector<uint8_t>& plane : block->planes) plane.push_back(kModeCoded);
@@ -54,6 +78,8 @@ bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, 
   float step = 0;
   const size_t step_at = base.size();
   base.resize(step_at + sizeof(step));
+  SetOctaves(choice.channels);
+  AppendOctaves(base);
   AppendTokens(view, 0, sinks, base);
   // Room for the length of each tile's part.
   std::array<size_t, kPlanes> lengths{};
@@ -72,10 +98,11 @@ bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, 
                                          .first_token = first,
                                          .tokens = std::min(kTileTokens, tokens - first),
                                          .sinks = first == 0 ? sinks : 0,
-                                         .token_scales = shape_.token_scales});
+                                         .token_scales = shape_.token_scales,
+                                         .octaves = OctavesOf(octaves_, tiling_, tile)});
       if (!loaded) return false;
       if (index == 0) {
-        step = ChooseStep();
+        step = ChooseStep() * PowerOfTwo(-choice.octaves);
         std::memcpy(base.data() + step_at, &step, sizeof(step));
       }
       if (!encoder_.Quantize(step)) return false;

@@ -19,6 +19,11 @@ inline uint16_t Bf16Of(float value) {
   return static_cast<uint16_t>((rounded | (bits & 0x80000000)) >> 16);
 }
 
+// To the nearest, ties away from zero; for magnitudes below 2^127.
+inline uint16_t NearestBf16(float value) {
+  return static_cast<uint16_t>((std::bit_cast<uint32_t>(value) + 0x8000) >> 16);
+}
+
 inline float FloatOfFp16(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
   const uint32_t magnitude = bits & 0x7FFF;

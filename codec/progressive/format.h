@@ -23,7 +23,7 @@ inline constexpr uint32_t kTileChannels = 256;
 inline constexpr uint32_t kLanes = 32;
 inline constexpr uint32_t kTileRows = kTileTokens / kLanes;
 // Streams side by side, because one alone waits for its own arithmetic. Row r of a channel belongs
-// to stream r % streams.
+// to stream r % streams. The lossless plane has two, as it has more to do besides.
 inline constexpr uint32_t kStreams = 4;
 
 // Lossy planes; the lossless plane follows. Plane p has cells of step / 2^p.
@@ -51,7 +51,11 @@ inline constexpr int32_t kClassCeiling = 3;
 inline constexpr uint32_t kTables = kClassCeiling - kClassFloor + 1;
 // A class is stored as class + kClassBias in one byte; 0 is a channel that never enters.
 inline constexpr int32_t kClassBias = 32;
-inline constexpr int32_t kClassMaximum = 48;  // 12 octaves above the base step: 12 raw bits
+inline constexpr int32_t kClassMaximum = 27;  // 6 octaves above the ceiling: 6 raw bits
+
+// Cells of the last lossy plane are held to this magnitude; what lies beyond is far off in lossy
+// levels and exact in the lossless one.
+inline constexpr int32_t kCellLimit = (1 << 14) - 1;
 
 // How a channel of a class is coded.
 struct ClassCode {
@@ -80,11 +84,16 @@ constexpr ClassCode CodeOf(uint32_t stored) {
   return code;
 }
 
-// The lossless plane codes the distance, in representable numbers, from the last lossy
-// reconstruction to the value. Its context is the reconstruction's exponent against the step's.
-inline constexpr uint32_t kTailContexts = 8;
+// A channel's step is the base step times 2^-octaves, octaves from -kOctaveLimit - 1 to
+// kOctaveLimit.
+inline constexpr int32_t kOctaveLimit = 7;
+
+// The lossless plane: symbols of 16 in prefix codes of at most 6 bits, then raw bits. tail.h has
+// what they mean.
 inline constexpr uint32_t kTailSymbols = 16;  // distances -8 to 6 in units, and the escape
 inline constexpr int32_t kTailOffset = 8;
 inline constexpr uint32_t kTailEscape = 15;
+inline constexpr uint32_t kTailSlotBits = 6;
+inline constexpr uint32_t kTailSlots = 1u << kTailSlotBits;
 
 }  // namespace reprise::progressive

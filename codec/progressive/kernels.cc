@@ -13,23 +13,6 @@ bool HasAvx512() {
 
 }  // namespace
 
-void TailTables::Set(uint32_t context, const Frequencies& frequencies) {
-  const SlotTable table = MakeSlotTable(frequencies);
-  for (uint32_t slot = 0; slot < kSlots; ++slot) {
-    packed[context * kSlots + slot] = table.symbol[slot] |
-                                      static_cast<uint32_t>(table.frequency[slot]) << 8 |
-                                      static_cast<uint32_t>(table.bias[slot]) << 16;
-  }
-}
-
-void TailSymbolTables::Set(uint32_t context, const Frequencies& frequencies) {
-  const SymbolTable table = MakeSymbolTable(frequencies);
-  for (uint32_t symbol = 0; symbol < kTailSymbols; ++symbol) {
-    packed[context * kTailSymbols + symbol] =
-        table.frequency[symbol] | static_cast<uint32_t>(table.first[symbol]) << 8;
-  }
-}
-
 const Kernels* KernelsOf(InstructionSet set) {
   switch (set) {
     case InstructionSet::kScalar:

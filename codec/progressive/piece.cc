@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -64,6 +65,21 @@ uint32_t BlockTokens(const TensorView& key, const TensorView& value) {
   return static_cast<uint32_t>(std::min<uint64_t>(tokens, kMaxTokensPerChunk));
 }
 
+// What the profile says of the slot's `layer`th layer.
+StepChoice ChoiceFor(const Profile* profile, const LayerGroup& group, const PieceSlot& slot,
+                     uint32_t layer, TensorPart part) {
+  StepChoice choice;
+  if (profile == nullptr) return choice;
+  const Profile::Layer& steps = profile->layers[group.layers[slot.layer_begin + layer]];
+  choice.octaves = part == TensorPart::kValue ? steps.value_octaves : steps.key_octaves;
+  if (part == TensorPart::kKey && !steps.key_channels.empty()) {
+    choice.channels = std::span(steps.key_channels)
+                          .subspan(size_t{slot.head_begin} * group.key_dim,
+                                   size_t{slot.head_end - slot.head_begin} * group.key_dim);
+  }
+  return choice;
+}
+
 float RelativeError(double squared_error, double squared_norm) {
   return squared_norm > 0 ? static_cast<float>(std::sqrt(squared_error / squared_norm)) : 0;
 }
@@ -74,10 +90,11 @@ bool CanCode(const LayerGroup& group, Dtype dtype) {
   return !IsOpaque(group.kind) && (dtype == Dtype::kBf16 || dtype == Dtype::kFp16);
 }
 
-absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Rope& rope,
-                                                   const TensorView& key, const TensorView& value) {
+absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const LayerGroup& group,
+                                                   const TensorView& key, const TensorView& value,
+                                                   const Profile* profile) {
   Parameters parameters =
-      ParametersFor(rope, header.key_dim, header.group_kind == GroupKind::kLatent);
+      ParametersFor(group.rope, header.key_dim, header.group_kind == GroupKind::kLatent);
   parameters.block_tokens = BlockTokens(key, value);
   if (parameters.block_tokens == 0) {
     return absl::InvalidArgumentError("one tile of the piece is larger than a segment");
@@ -92,12 +109,14 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Rop
   for (size_t p = 0; p < parts.size(); ++p) {
     BlockEncoder encoder(parts[p].shape);
     for (uint32_t layer = 0; layer < layers; ++layer) {
+      const StepChoice choice = ChoiceFor(profile, group, header.slot, layer, parts[p].part);
       std::array<double, kLossyPlanes> squared_error{};
       double squared_norm = 0;
       for (uint32_t block = 0; block < blocks; ++block) {
         EncodedBlock& result = encoded[(layer * parts.size() + p) * blocks + block];
         encoder.Encode(BlockView(*parts[p].view, layer, block, parameters.block_tokens),
-                       header.token_begin + uint64_t{block} * parameters.block_tokens, &result);
+                       header.token_begin + uint64_t{block} * parameters.block_tokens, &result,
+                       choice);
         for (uint32_t level = 0; level < kLossyPlanes; ++level) {
           squared_error[level] += result.squared_error[level];
         }

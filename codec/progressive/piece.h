@@ -9,8 +9,9 @@
 #include <vector>
 
 #include "chunk/container.h"
-#include "chunk/rope.h"
+#include "chunk/namespace.h"
 #include "codec/codec.h"
+#include "codec/profile.h"
 #include "codec/tensor_view.h"
 #include "common/status.h"
 
@@ -20,9 +21,10 @@ namespace reprise::progressive {
 bool CanCode(const LayerGroup& group, Dtype dtype);
 
 // Encodes into a container of its own. `header` has everything but codec, parameters and levels;
-// `rope` is its group's. Key and value have been checked against it.
-absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Rope& rope,
-                                                   const TensorView& key, const TensorView& value);
+// `group` is its. Key and value, and the profile unless null, have been checked against it.
+absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const LayerGroup& group,
+                                                   const TensorView& key, const TensorView& value,
+                                                   const Profile* profile);
 
 // `meta` has this codec and must outlive the decoder; the views fit it. UNIMPLEMENTED for
 // parameters of a later version, DATA_LOSS for impossible ones.

@@ -1,6 +1,6 @@
 // The reference: every other instruction set computes what this file says.
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -22,23 +22,34 @@ void DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint
   }
 }
 
-void EncodeSymbols(const SymbolTable& table, std::span<StreamWriter> streams, uint32_t rows,
-                   const uint8_t* symbols) {
-  for (uint32_t row = rows; row-- > 0;) {
-    StreamWriter& stream = streams[row % streams.size()];
-    for (uint32_t lane = kLanes; lane-- > 0;) {
-      const uint32_t symbol = symbols[row * kLanes + lane];
-      Spill(stream.states[lane], stream, table.frequency[symbol], kSlotBits);
-    }
-    for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      PushSymbol(table, symbols[row * kLanes + lane], stream.states[lane]);
+void EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
+                   uint32_t rows) {
+  for (size_t channel = channels.size(); channel-- > 0;) {
+    const auto& [table, symbols] = channels[channel];
+    for (uint32_t row = rows; row-- > 0;) {
+      StreamWriter& stream = streams[row % streams.size()];
+      for (uint32_t lane = kLanes; lane-- > 0;) {
+        const uint32_t symbol = symbols[row * kLanes + lane];
+        Spill(stream.states[lane], stream, table->frequency[symbol], kSlotBits);
+      }
+      for (uint32_t lane = 0; lane < kLanes; ++lane) {
+        PushSymbol(*table, symbols[row * kLanes + lane], stream.states[lane]);
+      }
     }
   }
 }
 
+float Placed(const Placement& placement, int16_t cell, uint32_t token) {
+  const float middle = static_cast<float>(2 * cell + 1) * placement.scale;
+  const float scale = placement.token_scales == nullptr ? 1 : placement.token_scales[token];
+  const float value = middle * scale + placement.mean;
+  if (!placement.to_end) return value;
+  return std::copysign(std::abs(value) - placement.scale * scale, value);
+}
+
 uint32_t Reconstruct(const uint8_t* symbols, const uint8_t* escapes, uint32_t escape_count,
-                     std::span<const uint8_t* const> planes, uint32_t rows, float scale,
-                     const float* token_scales, float mean, float* values) {
+                     std::span<const uint8_t* const> planes, uint32_t rows,
+                     const Placement& placement, float* values) {
   uint32_t used = 0;
   for (uint32_t i = 0; i < rows * kLanes; ++i) {
     int32_t cell = static_cast<int32_t>(symbols[i]) - kCellOffset;
@@ -49,13 +60,15 @@ uint32_t Reconstruct(const uint8_t* symbols, const uint8_t* escapes, uint32_t es
     for (const uint8_t* plane : planes) {
       uint32_t row_bits = 0;
       std::memcpy(&row_bits, plane + i / kLanes * sizeof(row_bits), sizeof(row_bits));
-      cell = static_cast<int32_t>(static_cast<uint32_t>(cell) * 2 + (row_bits >> i % kLanes & 1));
+      cell = static_cast<int16_t>(2 * cell + static_cast<int32_t>(row_bits >> i % kLanes & 1));
     }
-    const float midpoint =
-        static_cast<float>(static_cast<int32_t>(static_cast<uint32_t>(cell) * 2 + 1));
-    values[i] = midpoint * scale * token_scales[i] + mean;
+    values[i] = Placed(placement, static_cast<int16_t>(cell), i);
   }
   return used;
+}
+
+void Place(const int16_t* cells, uint32_t rows, const Placement& placement, float* values) {
+  for (uint32_t i = 0; i < rows * kLanes; ++i) values[i] = Placed(placement, cells[i], i);
 }
 
 void Rotate(float* a, float* b, const float* cosine, const float* sine, uint32_t rows) {
@@ -68,19 +81,21 @@ void Rotate(float* a, float* b, const float* cosine, const float* sine, uint32_t
 }
 
 void RoundBf16(const float* values, uint32_t rows, uint16_t* bits) {
-  for (uint32_t i = 0; i < rows * kLanes; ++i) bits[i] = Bf16Of(values[i]);
+  for (uint32_t i = 0; i < rows * kLanes; ++i) bits[i] = NearestBf16(values[i]);
 }
 
 void RoundFp16(const float* values, uint32_t rows, uint16_t* bits) {
   for (uint32_t i = 0; i < rows * kLanes; ++i) bits[i] = Fp16Of(values[i]);
 }
 
-void WidenBf16(const uint16_t* bits, uint32_t rows, float* values) {
-  for (uint32_t i = 0; i < rows * kLanes; ++i) values[i] = FloatOfBf16(bits[i]);
-}
-
-void WidenFp16(const uint16_t* bits, uint32_t rows, float* values) {
-  for (uint32_t i = 0; i < rows * kLanes; ++i) values[i] = FloatOfFp16(bits[i]);
+template <float (*FloatOf)(uint16_t)>
+uint16_t Widen(const uint16_t* bits, uint32_t rows, float* values) {
+  int largest = 0;
+  for (uint32_t i = 0; i < rows * kLanes; ++i) {
+    values[i] = FloatOf(bits[i]);
+    largest = std::max(largest, bits[i] & 0x7FFF);
+  }
+  return static_cast<uint16_t>(largest);
 }
 
 void Scatter(const uint16_t* rows_of_channels, uint32_t channels, uint32_t tokens,
@@ -108,16 +123,25 @@ float AddPairwise(std::array<float, 16> sums) {
   return sums[0];
 }
 
-float Sum(const float* values, uint32_t rows) {
+Moments MomentsOf(const float* values, uint32_t rows) {
   std::array<float, 16> sums{};
-  for (uint32_t i = 0; i < rows * kLanes; ++i) sums[i % 16] = sums[i % 16] + values[i];
-  return AddPairwise(sums);
+  std::array<float, 16> squares{};
+  for (uint32_t i = 0; i < rows * kLanes; ++i) {
+    const float value = values[i] - values[0];
+    sums[i % 16] = sums[i % 16] + value;
+    squares[i % 16] = squares[i % 16] + value * value;
+  }
+  return {AddPairwise(sums), AddPairwise(squares)};
+}
+
+float FactorOf(const float* token_factors, uint32_t token) {
+  return token_factors == nullptr ? 1 : token_factors[token];
 }
 
 float SumOfSquares(const float* values, float mean, const float* token_factors, uint32_t rows) {
   std::array<float, 16> sums{};
   for (uint32_t i = 0; i < rows * kLanes; ++i) {
-    const float centred = (values[i] - mean) * token_factors[i];
+    const float centred = (values[i] - mean) * FactorOf(token_factors, i);
     sums[i % 16] = sums[i % 16] + centred * centred;
   }
   return AddPairwise(sums);
@@ -131,41 +155,32 @@ void AddSquares(const float* values, float mean, uint32_t rows, float* sums) {
 }
 
 void Quantize(const float* values, float mean, const float* token_factors, float inverse_step,
-              uint32_t rows, int32_t* cells) {
+              uint32_t rows, int16_t* cells) {
   for (uint32_t i = 0; i < rows * kLanes; ++i) {
-    const float scaled = (values[i] - mean) * token_factors[i] * inverse_step;
-    cells[i] = static_cast<int32_t>(std::floor(scaled));
+    const float scaled = (values[i] - mean) * FactorOf(token_factors, i) * inverse_step;
+    constexpr float kLimit = kCellLimit;
+    cells[i] = static_cast<int16_t>(std::clamp(std::floor(scaled), -kLimit, kLimit));
   }
 }
 
-float Dequantized(int32_t cell, float scale, float token_scale, float mean) {
-  return static_cast<float>(2 * cell + 1) * scale * token_scale + mean;
-}
-
-void Dequantize(const int32_t* cells, uint32_t shift, float scale, const float* token_scales,
-                float mean, uint32_t rows, float* values) {
-  for (uint32_t i = 0; i < rows * kLanes; ++i) {
-    values[i] = Dequantized(cells[i] >> shift, scale, token_scales[i], mean);
+void AddErrors(const float* values, const int16_t* cells, const Placement& placement,
+               const std::array<float, kLossyPlanes>& scales, uint32_t first_row, uint32_t row_step,
+               uint32_t rows, ErrorSums& sums) {
+  for (uint32_t row = first_row; row < rows; row += row_step) {
+    for (uint32_t i = row * kLanes; i < (row + 1) * kLanes; ++i) {
+      for (uint32_t level = 0; level < kLossyPlanes; ++level) {
+        const auto cell = static_cast<int16_t>(cells[i] >> (kLossyPlanes - 1 - level));
+        const Placement at{scales[level], placement.mean, placement.token_scales};
+        const float error = values[i] - Placed(at, cell, i);
+        sums.sums[level][i % 16] = sums.sums[level][i % 16] + error * error;
+      }
+      float& norm = sums.sums[kLossyPlanes][i % 16];
+      norm = norm + values[i] * values[i];
+    }
   }
 }
 
-void TowardsZero(float* values, float half_cell, const float* token_scales, uint32_t rows) {
-  for (uint32_t i = 0; i < rows * kLanes; ++i) {
-    values[i] = std::copysign(std::abs(values[i]) - half_cell * token_scales[i], values[i]);
-  }
-}
-
-float SquaredError(const float* values, const int32_t* cells, uint32_t shift, float scale,
-                   const float* token_scales, float mean, uint32_t rows) {
-  std::array<float, 16> sums{};
-  for (uint32_t i = 0; i < rows * kLanes; ++i) {
-    const float error = values[i] - Dequantized(cells[i] >> shift, scale, token_scales[i], mean);
-    sums[i % 16] = sums[i % 16] + error * error;
-  }
-  return AddPairwise(sums);
-}
-
-uint32_t SplitSymbols(const int32_t* cells, uint32_t shift, int32_t reach, uint32_t rows,
+uint32_t SplitSymbols(const int16_t* cells, uint32_t shift, int32_t reach, uint32_t rows,
                       uint8_t* symbols, uint8_t* escapes) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < rows * kLanes; ++i) {
@@ -177,13 +192,15 @@ uint32_t SplitSymbols(const int32_t* cells, uint32_t shift, int32_t reach, uint3
   return count;
 }
 
-void SplitPlane(const int32_t* cells, uint32_t shift, uint32_t rows, uint8_t* bits) {
-  for (uint32_t row = 0; row < rows; ++row) {
-    uint32_t row_bits = 0;
-    for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      row_bits |= (static_cast<uint32_t>(cells[row * kLanes + lane]) >> shift & 1) << lane;
+void SplitPlanes(const int16_t* cells, std::span<const BitPlane> planes, uint32_t rows) {
+  for (const BitPlane& plane : planes) {
+    for (uint32_t row = 0; row < rows; ++row) {
+      uint32_t row_bits = 0;
+      for (uint32_t lane = 0; lane < kLanes; ++lane) {
+        row_bits |= (static_cast<uint32_t>(cells[row * kLanes + lane]) >> plane.shift & 1) << lane;
+      }
+      std::memcpy(plane.bits + row * sizeof(row_bits), &row_bits, sizeof(row_bits));
     }
-    std::memcpy(bits + row * sizeof(row_bits), &row_bits, sizeof(row_bits));
   }
 }
 
@@ -194,23 +211,23 @@ const Kernels& ScalarKernels() {
       .name = "scalar",
       .decode_symbols = DecodeSymbols,
       .encode_symbols = EncodeSymbols,
+      .reverse_words = std::reverse<uint16_t*>,
       .reconstruct = Reconstruct,
+      .place = Place,
       .rotate = Rotate,
       .round_bf16 = RoundBf16,
       .round_fp16 = RoundFp16,
-      .widen_bf16 = WidenBf16,
-      .widen_fp16 = WidenFp16,
+      .widen_bf16 = Widen<FloatOfBf16>,
+      .widen_fp16 = Widen<FloatOfFp16>,
       .scatter = Scatter,
       .gather = Gather,
-      .sum = Sum,
+      .moments = MomentsOf,
       .sum_of_squares = SumOfSquares,
       .add_squares = AddSquares,
       .quantize = Quantize,
-      .dequantize = Dequantize,
-      .towards_zero = TowardsZero,
-      .squared_error = SquaredError,
+      .add_errors = AddErrors,
       .split_symbols = SplitSymbols,
-      .split_plane = SplitPlane,
+      .split_planes = SplitPlanes,
       .split_tail = SplitTailScalar,
       .decode_tail = DecodeTailScalar,
       .encode_tail = EncodeTailScalar,

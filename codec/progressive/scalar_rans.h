@@ -33,17 +33,10 @@ inline uint32_t PopSymbol(const SlotTable& table, uint32_t& state) {
   return table.symbol[slot];
 }
 
-// `count` at most 16; a refill must follow.
-inline uint32_t PopBits(uint32_t count, uint32_t& state) {
-  const uint32_t bits = state & ((1U << count) - 1);
-  state >>= count;
-  return bits;
-}
-
 // Makes room for something of probability frequency / 2^bits: what the decoder's refill takes back.
 inline void Spill(uint32_t& state, StreamWriter& stream, uint64_t frequency, uint32_t bits) {
   if (state >= frequency << (32 - bits)) {
-    *--stream.words = static_cast<uint16_t>(state);
+    *stream.words++ = static_cast<uint16_t>(state);
     state >>= 16;
   }
 }
@@ -53,17 +46,13 @@ inline void PushSymbol(const SymbolTable& table, uint32_t symbol, uint32_t& stat
   state = ((state / frequency) << kSlotBits) + state % frequency + table.first[symbol];
 }
 
-inline void PushBits(uint32_t bits, uint32_t count, uint32_t& state) {
-  state = state << count | bits;
-}
-
-// The lossless plane; declared here because kernel sets of other instruction sets borrow them.
-uint32_t SplitTailScalar(const TailFormat& format, const uint16_t* guess, const uint16_t* exact,
-                         uint32_t rows, TailSymbols* symbols, uint8_t* escapes);
-uint32_t DecodeTailScalar(const TailFormat& format, const TailTables& tables,
+// The lossless plane.
+uint32_t SplitTailScalar(const TailFormat& format, const TailCode& code, const uint16_t* guess,
+                         const uint16_t* exact, uint32_t rows, TailBits* bits, uint8_t* escapes);
+uint32_t DecodeTailScalar(const TailFormat& format, const TailCode& code,
                           std::span<StreamReader> streams, const uint8_t* escapes,
                           uint32_t escape_count, uint32_t rows, uint16_t* guess);
-void EncodeTailScalar(const TailFormat& format, const TailSymbolTables& tables,
-                      std::span<StreamWriter> streams, uint32_t rows, const TailSymbols& symbols);
+void EncodeTailScalar(std::span<const TailBits> channels, std::span<StreamWriter> streams,
+                      uint32_t rows);
 
 }  // namespace reprise::progressive

@@ -1,7 +1,7 @@
 #include "codec/progressive/tables.h"
 
 #include <algorithm>
-#include <numeric>
+#include <bit>
 
 namespace reprise::progressive {
 namespace {
@@ -48,43 +48,27 @@ SymbolTable MakeSymbolTable(const Frequencies& frequencies) {
   SymbolTable table;
   uint32_t first = 0;
   for (uint32_t symbol = 0; symbol < frequencies.size(); ++symbol) {
-    table.frequency[symbol] = frequencies[symbol];
-    table.first[symbol] = static_cast<uint8_t>(first);
-    first += frequencies[symbol];
+    const uint32_t frequency = frequencies[symbol];
+    table.frequency[symbol] = frequency;
+    table.first[symbol] = first;
+    if (frequency == 1) {
+      // 2^32 - 1 instead of 2^32: a quotient one too small, which the bias makes good.
+      table.reciprocal[symbol] = UINT32_MAX;
+      table.packed[symbol] = (first + kSlots - 1) | (kSlots - 1) << 8;
+    } else if (frequency != 0) {
+      const auto octave = static_cast<uint32_t>(std::bit_width(frequency)) - 1;
+      // The reciprocal is below 2^32 also where the frequency is a power of two.
+      const uint32_t shift = std::has_single_bit(frequency) ? octave - 1 : octave;
+      table.reciprocal[symbol] =
+          static_cast<uint32_t>(((uint64_t{1} << (32 + shift)) + frequency - 1) / frequency);
+      table.packed[symbol] = first | (kSlots - frequency) << 8 | shift << 16;
+    }
+    if (frequency != 0) {
+      table.limit[symbol] = static_cast<uint32_t>((uint64_t{frequency} << (32 - kSlotBits)) - 1);
+    }
+    first += frequency;
   }
   return table;
-}
-
-bool IsComplete(const Frequencies& frequencies) {
-  return std::accumulate(frequencies.begin(), frequencies.end(), 0U) == kSlots;
-}
-
-Frequencies FitFrequencies(const std::array<uint32_t, 16>& counts) {
-  const uint64_t total = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
-  Frequencies frequencies{};
-  if (total == 0) {
-    frequencies.back() = kSlots;
-    return frequencies;
-  }
-  uint32_t sum = 0;
-  for (size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i] == 0) continue;
-    const uint64_t share = (uint64_t{counts[i]} * kSlots + total / 2) / total;
-    frequencies[i] = static_cast<uint8_t>(std::max<uint64_t>(share, 1));
-    sum += frequencies[i];
-  }
-  // The most frequent symbols take up what rounding left or took; they feel it least.
-  while (sum != kSlots) {
-    const auto largest = std::max_element(frequencies.begin(), frequencies.end());
-    if (sum > kSlots) {
-      --*largest;
-      --sum;
-    } else {
-      ++*largest;
-      ++sum;
-    }
-  }
-  return frequencies;
 }
 
 float Shrink(int32_t class_at_level) {

@@ -19,10 +19,16 @@ struct SlotTable {
   std::array<uint8_t, kSlots> bias{};
 };
 
-// What an encoder looks up by symbol. x / frequency is (x * reciprocal) >> 40 for x < 2^32.
+// What an encoder looks up by symbol. Where a state x has room for the symbol, pushing it makes
+// x + bias + ((x * reciprocal) >> (32 + shift)) * (kSlots - frequency).
 struct SymbolTable {
-  std::array<uint8_t, 16> frequency{};
-  std::array<uint8_t, 16> first{};
+  std::array<uint32_t, 16> frequency{};
+  std::array<uint32_t, 16> first{};
+  alignas(64) std::array<uint32_t, 16> reciprocal{};
+  // The largest state with room for the symbol.
+  alignas(64) std::array<uint32_t, 16> limit{};
+  // bias | (kSlots - frequency) << 8 | shift << 16.
+  alignas(64) std::array<uint32_t, 16> packed{};
 };
 
 // Of the base symbols of table `table` (0 to kTables - 1): symbols 0 to 13 are cells, 14 is the
@@ -32,15 +38,10 @@ const Frequencies& BaseFrequencies(uint32_t table);
 // Cells [-reach, reach) have symbols in that table.
 int32_t BaseReach(uint32_t table);
 
-// The frequencies sum to kSlots.
+// The frequencies sum to kSlots; those of a SymbolTable are at most 64, for which the reciprocals
+// are exact.
 SlotTable MakeSlotTable(const Frequencies& frequencies);
 SymbolTable MakeSymbolTable(const Frequencies& frequencies);
-
-// False unless they sum to kSlots.
-bool IsComplete(const Frequencies& frequencies);
-
-// Integer frequencies for measured counts, deterministic: every symbol that occurs gets at least 1.
-Frequencies FitFrequencies(const std::array<uint32_t, 16>& counts);
 
 // The reconstruction of the cell [n, n + 1) is (n + 0.5) * this, in units of the step: the centroid
 // of a Gaussian. `class_at_level`: the channel's class in quarter octaves of the level's own step.

@@ -12,18 +12,34 @@ namespace {
 
 // What a channel's step may read past a stream's end before that is noticed.
 constexpr size_t kSlackWords = 2 * size_t{kTileTokens};
-constexpr size_t kStreamWords = 2 * size_t{kTileChannels} * kTileTokens;
+// No value takes more than one.
+constexpr size_t kMaximumWords = size_t{kTileChannels} * kTileTokens;
+
+// What AppendNumbers of the encoder makes.
+bool ReadNumbers(ByteReader& reader, std::span<int32_t> numbers) {
+  const int32_t smallest = reader.Read<int16_t>();
+  const uint32_t width = reader.Read<uint8_t>();
+  if (width != 4 && width != 8 && width != 16) return false;
+  const uint8_t* bytes = reader.Take((numbers.size() * width + 7) / 8);
+  if (!reader.ok()) return false;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    uint32_t above = 0;
+    if (width == 4) {
+      above = bytes[i / 2] >> i % 2 * 4 & 15;
+    } else if (width == 8) {
+      above = bytes[i];
+    } else {
+      above = LoadWord(bytes, static_cast<uint32_t>(i));
+    }
+    numbers[i] = smallest + static_cast<int32_t>(above);
+  }
+  return true;
+}
 
 }  // namespace
 
 TileDecoder::TileDecoder(const Kernels& kernels, Dtype dtype)
-    : kernels_(kernels),
-      dtype_(dtype),
-      symbols_(kTileChannels),
-      values_(2),
-      group_rows_(kGroupRows * kTileStride),
-      words_(kStreamWords + kStreams * kSlackWords),
-      tail_words_(kStreamWords + kStreams * kSlackWords) {
+    : kernels_(kernels), dtype_(dtype), group_rows_(kGroupRows * kTileStride) {
   for (uint32_t table = 0; table < kTables; ++table) {
     base_tables_[table] = MakeSlotTable(BaseFrequencies(table));
   }
@@ -47,12 +63,8 @@ bool TileDecoder::Decode(const Target& target, std::span<const ByteSpan> planes)
   for (uint32_t g = 0; g < target.tile->group_count; ++g) {
     if (!DecodeGroup(target.tiling->groups[target.tile->first_group + g])) return false;
   }
-  const bool escapes_used = std::ranges::all_of(std::span(escapes_).first(level_ + 1),
-                                                [](const Escapes& e) { return e.left == 0; });
-  if (!lossless_) return escapes_used;
-  return escapes_used && tail_escapes_.left == 0 &&
-         std::ranges::all_of(std::span(tail_streams_).first(StreamCount(rows_)),
-                             [](const StreamReader& s) { return s.words == s.end; });
+  return std::ranges::all_of(std::span(coded_).first(level_ + 1), IsUsedUp) &&
+         (!lossless_ || IsUsedUp(coded_.back()));
 }
 
 bool TileDecoder::ReadTokenScales(ByteReader& reader) {
@@ -67,20 +79,22 @@ bool TileDecoder::ReadTokenScales(ByteReader& reader) {
 
 bool TileDecoder::ReadMeans(ByteReader& reader) {
   const uint32_t count = target_.tile->channels;
-  const uint8_t* classes = reader.Take(count);
-  const auto width = reader.Read<uint8_t>();
-  if (!reader.ok() || (width != 1 && width != 2)) return false;
-  const uint8_t* means = reader.Take(size_t{count} * width);
-  if (!reader.ok()) return false;
-  const float mean_step = target_.step * kMeanStep;
+  std::array<int32_t, kTileChannels> classes{};
+  std::array<int32_t, kTileChannels> means{};
+  if (!ReadNumbers(reader, std::span(classes).first(count)) ||
+      !ReadNumbers(reader, std::span(means).first(count))) {
+    return false;
+  }
   for (uint32_t position = 0; position < count; ++position) {
     Channel& channel = channels_[position];
-    channel.stored_class = classes[position];
-    if (channel.stored_class > kStoredClassMaximum) return false;
+    if (classes[position] < 0 || classes[position] > static_cast<int32_t>(kStoredClassMaximum)) {
+      return false;
+    }
+    channel.stored_class = static_cast<uint32_t>(classes[position]);
     channel.code = CodeOf(channel.stored_class);
-    const int32_t index = width == 1 ? static_cast<int8_t>(means[position])
-                                     : static_cast<int16_t>(LoadWord(means, position));
-    channel.mean = static_cast<float>(index) * mean_step;
+    channel.octaves = target_.octaves.empty() ? 0 : target_.octaves[position];
+    channel.step = FinerStep(target_.step, channel.octaves);
+    channel.mean = static_cast<float>(means[position]) * (channel.step * kMeanStep);
     channel.plane_count = 0;
   }
   return true;
@@ -88,25 +102,12 @@ bool TileDecoder::ReadMeans(ByteReader& reader) {
 
 bool TileDecoder::ReadPlane(uint32_t plane, ByteReader& reader) {
   const std::span channels = std::span(channels_).first(target_.tile->channels);
-  escapes_[plane] = {};
-  if (std::ranges::any_of(channels, [&](const Channel& c) { return c.code.entry == plane; })) {
-    std::array<StreamReader, kStreams> all;
-    const std::span streams(all.data(), plane == 0 ? StreamCount(rows_) : 1);
-    if (!OpenStreams(reader, streams, words_)) return false;
-    for (uint32_t position = 0; position < channels.size(); ++position) {
-      const ClassCode& code = channels[position].code;
-      if (code.entry != plane) continue;
-      kernels_.decode_symbols(base_tables_[code.table], streams, rows_, symbols_[position].data());
-      for (const StreamReader& stream : streams) {
-        if (stream.words > stream.end) return false;
-      }
-    }
-    for (const StreamReader& stream : streams) {
-      if (stream.words != stream.end) return false;
-    }
-    const auto escapes = reader.Read<uint32_t>();
-    if (escapes > kTileChannels * kTileTokens) return false;
-    escapes_[plane] = {reader.Take(2 * size_t{escapes}), escapes};
+  Coded& coded = coded_[plane];
+  coded.count = 0;
+  coded.escapes = {};
+  if (std::ranges::any_of(channels, [&](const Channel& c) { return c.code.entry == plane; }) &&
+      !Open(reader, plane == 0 ? StreamCount(rows_) : 1, coded)) {
+    return false;
   }
   const size_t row_bytes = rows_ * sizeof(uint32_t);
   for (Channel& channel : channels) {
@@ -119,35 +120,32 @@ bool TileDecoder::ReadPlane(uint32_t plane, ByteReader& reader) {
 }
 
 bool TileDecoder::ReadTail(ByteReader& reader) {
-  FillTailFormat(dtype_, target_.step, token_scales_, &tail_format_);
-  for (uint32_t context = 0; context < kTailContexts; ++context) {
-    Frequencies frequencies;
-    const uint8_t* bytes = reader.Take(frequencies.size());
-    if (bytes == nullptr) return false;
-    std::memcpy(frequencies.data(), bytes, frequencies.size());
-    if (!IsComplete(frequencies)) return false;
-    tail_tables_.Set(context, frequencies);
+  tail_formats_.Clear();
+  const auto kind = reader.Read<uint8_t>();
+  if (kind != static_cast<uint8_t>(TailKind::kAligned) &&
+      kind != static_cast<uint8_t>(TailKind::kLoose)) {
+    return false;
   }
-  const std::span streams = std::span(tail_streams_).first(StreamCount(rows_));
-  if (!OpenStreams(reader, streams, tail_words_)) return false;
-  const auto escapes = reader.Read<uint32_t>();
-  if (escapes > kTileChannels * kTileTokens) return false;
-  tail_escapes_ = {reader.Take(2 * size_t{escapes}), escapes};
-  return reader.ok();
+  unrotated_tail_ = static_cast<TailKind>(kind);
+  return Open(reader, TailStreamCount(rows_), coded_.back());
 }
 
-bool TileDecoder::OpenStreams(ByteReader& reader, std::span<StreamReader> streams,
-                              std::vector<uint16_t>& words) {
+bool TileDecoder::Open(ByteReader& reader, uint32_t streams, Coded& coded) {
   std::array<uint32_t, kStreams> counts{};
   size_t total = 0;
-  for (size_t s = 0; s < streams.size(); ++s) {
+  for (uint32_t s = 0; s < streams; ++s) {
     counts[s] = reader.Read<uint32_t>();
     total += counts[s];
   }
-  if (!reader.ok() || total > kStreamWords) return false;
-  uint16_t* at = words.data();
-  for (size_t s = 0; s < streams.size(); ++s) {
-    StreamReader& stream = streams[s];
+  if (!reader.ok() || total > kMaximumWords) return false;
+  // Grows to the largest that was seen, and stays.
+  if (coded.words.size() < total + streams * kSlackWords) {
+    coded.words.resize(total + streams * kSlackWords);
+  }
+  coded.count = streams;
+  uint16_t* at = coded.words.data();
+  for (uint32_t s = 0; s < streams; ++s) {
+    StreamReader& stream = coded.all[s];
     const uint8_t* states = reader.Take(sizeof(stream.states));
     const uint8_t* bytes = reader.Take(counts[s] * sizeof(uint16_t));
     if (!reader.ok()) return false;
@@ -157,73 +155,91 @@ bool TileDecoder::OpenStreams(ByteReader& reader, std::span<StreamReader> stream
     stream.end = at + counts[s];
     at += counts[s] + kSlackWords;
   }
-  return true;
+  const auto escapes = reader.Read<uint32_t>();
+  if (escapes > kTileChannels * kTileTokens) return false;
+  coded.escapes = {reader.Take(2 * size_t{escapes}), escapes};
+  return reader.ok();
 }
 
-bool TileDecoder::ReconstructChannel(uint32_t position, bool rotated, float* values) {
+bool TileDecoder::Use(Coded& coded, uint32_t escapes) {
+  if (escapes > coded.escapes.left) return false;
+  coded.escapes.bytes += 2 * size_t{escapes};
+  coded.escapes.left -= escapes;
+  return std::ranges::none_of(coded.streams(),
+                              [](const StreamReader& s) { return s.words > s.end; });
+}
+
+bool TileDecoder::IsUsedUp(const Coded& coded) {
+  return coded.escapes.left == 0 &&
+         std::ranges::all_of(std::span(coded.all).first(coded.count),
+                             [](const StreamReader& s) { return s.words == s.end; });
+}
+
+bool TileDecoder::DecodeChannel(uint32_t position, bool rotated, float* values) {
   const Channel& channel = channels_[position];
   if (channel.code.entry > level_) {
     std::fill(values, values + rows_ * kLanes, channel.mean);
     return true;
   }
-  const float scale = lossless_ ? TailScaleOf(target_.step, channel.stored_class, rotated)
-                                : ScaleOf(target_.step, channel.stored_class, level_);
-  Escapes& escapes = escapes_[channel.code.entry];
-  const uint32_t used =
-      kernels_.reconstruct(symbols_[position].data(), escapes.bytes, escapes.left,
-                           std::span(channel.planes).first(channel.plane_count), rows_, scale,
-                           token_scales_.scales.data(), channel.mean, values);
-  if (used > escapes.left) return false;
-  if (lossless_ && !rotated)
-    kernels_.towards_zero(values, scale, token_scales_.scales.data(), rows_);
-  escapes.bytes += 2 * size_t{used};
-  escapes.left -= used;
-  return true;
+  const Placement placement =
+      lossless_
+          ? TailPlacement(channel.step, channel.stored_class, channel.mean, token_scales(), rotated)
+          : Placement{.scale = ScaleOf(channel.step, channel.stored_class, level_),
+                      .mean = channel.mean,
+                      .token_scales = token_scales()};
+  Coded& coded = coded_[channel.code.entry];
+  kernels_.decode_symbols(base_tables_[channel.code.table], coded.streams(), rows_,
+                          symbols_.data());
+  const uint32_t used = kernels_.reconstruct(
+      symbols_.data(), coded.escapes.bytes, coded.escapes.left,
+      std::span(channel.planes).first(channel.plane_count), rows_, placement, values);
+  return Use(coded, used);
 }
 
 bool TileDecoder::DecodeGroup(const Group& group) {
   const uint32_t base = group.position - target_.tiling->groups[target_.tile->first_group].position;
   const auto round = dtype_ == Dtype::kBf16 ? kernels_.round_bf16 : kernels_.round_fp16;
-  const std::span streams = std::span(tail_streams_).first(StreamCount(rows_));
+  const TailCode& code = TailCodeOf(group.rotated ? TailKind::kTurned : unrotated_tail_);
   const uint32_t together = group.rotated ? 2 : 1;
   for (uint32_t k = 0; k < group.channels; k += together) {
     for (uint32_t i = 0; i < together; ++i) {
-      if (!ReconstructChannel(base + k + i, group.rotated, values_[i].data())) return false;
+      if (!DecodeChannel(base + k + i, group.rotated, pair_values_[i].data())) return false;
     }
     if (group.rotated) {
-      kernels_.rotate(values_[0].data(), values_[1].data(),
+      kernels_.rotate(pair_values_[0].data(), pair_values_[1].data(),
                       target_.rope->cosine(group.first_pair + k / 2),
                       target_.rope->sine(group.first_pair + k / 2), rows_);
     }
     for (uint32_t i = 0; i < together; ++i) {
       uint16_t* row = group_rows_.data() + group.rows[k + i] * kTileStride;
-      round(values_[i].data(), rows_, row);
+      round(pair_values_[i].data(), rows_, row);
       if (!lossless_) continue;
-      const uint32_t used = kernels_.decode_tail(
-          tail_format_, tail_tables_, streams, tail_escapes_.bytes, tail_escapes_.left, rows_, row);
-      if (used > tail_escapes_.left) return false;
-      tail_escapes_.bytes += 2 * size_t{used};
-      tail_escapes_.left -= used;
-      for (const StreamReader& stream : streams) {
-        if (stream.words > stream.end) return false;
-      }
+      Coded& tail = coded_.back();
+      const TailFormat& format =
+          tail_formats_.For(dtype_, target_.step, channels_[base + k + i].octaves, token_scales());
+      const uint32_t used = kernels_.decode_tail(format, code, tail.streams(), tail.escapes.bytes,
+                                                 tail.escapes.left, rows_, row);
+      if (!Use(tail, used)) return false;
     }
   }
   StoreGroup(group);
   return true;
 }
 
-void TileDecoder::StoreGroup(const Group& group) const {
+std::byte* TileDecoder::AddressOf(const Group& group, uint32_t run) const {
   const TensorView& view = *target_.view;
-  std::byte* head =
-      view.data + target_.first_token * view.stride_bytes[1] + group.head * view.stride_bytes[2];
+  return view.data + target_.first_token * view.stride_bytes[1] +
+         group.head * view.stride_bytes[2] + 2 * int64_t{group.runs[run].dim};
+}
+
+void TileDecoder::StoreGroup(const Group& group) const {
   const bool one_run =
       group.runs[0].count == kRunChannels && group.runs[1].dim == group.runs[0].dim + kRunChannels;
   for (uint32_t r = 0; r < (one_run ? 1 : group.runs.size()); ++r) {
     const uint32_t count = one_run ? group.channels : group.runs[r].count;
     if (count == 0) continue;
     kernels_.scatter(group_rows_.data() + r * kRunChannels * kTileStride, count, target_.tokens,
-                     head + 2 * int64_t{group.runs[r].dim}, view.stride_bytes[1]);
+                     AddressOf(group, r), target_.view->stride_bytes[1]);
   }
 }
 

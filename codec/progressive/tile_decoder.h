@@ -31,6 +31,7 @@ class TileDecoder {
     uint32_t tokens = 0;
     float step = 0;
     bool token_scales = false;
+    std::span<const int8_t> octaves;  // of the tile's channels; empty: all 0
   };
 
   // `planes`: the tile's bytes of planes 0 to planes.size() - 1. False, leaving the tile's elements
@@ -42,8 +43,10 @@ class TileDecoder {
     uint32_t stored_class = 0;
     ClassCode code;
     float mean = 0;
-    // Raw bits behind the symbol, most significant first: at most 12 extra and 4 planes.
-    std::array<const uint8_t*, 16> planes{};
+    int32_t octaves = 0;
+    float step = 0;
+    // Raw bits behind the symbol, most significant first: at most 6 extra and 4 planes.
+    std::array<const uint8_t*, 10> planes{};
     uint32_t plane_count = 0;
   };
 
@@ -52,16 +55,30 @@ class TileDecoder {
     uint32_t left = 0;
   };
 
+  const float* token_scales() const {
+    return target_.token_scales ? token_scales_.scales.data() : nullptr;
+  }
   [[nodiscard]] bool ReadTokenScales(ByteReader& reader);
   [[nodiscard]] bool ReadMeans(ByteReader& reader);
   [[nodiscard]] bool ReadPlane(uint32_t plane, ByteReader& reader);
   [[nodiscard]] bool ReadTail(ByteReader& reader);
-  // Copies the streams' words to memory with slack behind them.
-  [[nodiscard]] static bool OpenStreams(ByteReader& reader, std::span<StreamReader> streams,
-                                        std::vector<uint16_t>& words);
+  // What codes one plane's symbols, or the tail: streams, and escapes behind them.
+  struct Coded {
+    std::array<StreamReader, kStreams> all;
+    uint32_t count = 0;  // of streams
+    Escapes escapes;
+    std::vector<uint16_t> words;  // with slack behind each stream
+
+    std::span<StreamReader> streams() { return std::span(all).first(count); }
+  };
+  [[nodiscard]] static bool Open(ByteReader& reader, uint32_t streams, Coded& coded);
+  // False when more was read than there is.
+  [[nodiscard]] static bool Use(Coded& coded, uint32_t escapes);
+  static bool IsUsedUp(const Coded& coded);
   [[nodiscard]] bool DecodeGroup(const Group& group);
+  std::byte* AddressOf(const Group& group, uint32_t run) const;
   void StoreGroup(const Group& group) const;
-  [[nodiscard]] bool ReconstructChannel(uint32_t position, bool rotated, float* values);
+  [[nodiscard]] bool DecodeChannel(uint32_t position, bool rotated, float* values);
 
   const Kernels& kernels_;
   const Dtype dtype_;
@@ -72,19 +89,15 @@ class TileDecoder {
   uint32_t level_ = 0;  // last lossy plane at hand
   bool lossless_ = false;
   std::array<Channel, kTileChannels> channels_;
-  std::array<Escapes, kLossyPlanes> escapes_;
+  std::array<Coded, kPlanes> coded_;
 
   TokenScales token_scales_;
-  TailFormat tail_format_;
-  TailTables tail_tables_;
-  std::array<StreamReader, kStreams> tail_streams_;
-  Escapes tail_escapes_;
+  TailFormats tail_formats_;
+  TailKind unrotated_tail_ = TailKind::kAligned;
 
-  std::vector<std::array<uint8_t, kTileTokens>> symbols_;
-  std::vector<std::array<float, kTileTokens>> values_;
+  ChannelOf<uint8_t> symbols_{};
+  std::array<ChannelOf<float>, 2> pair_values_{};
   std::vector<uint16_t> group_rows_;
-  std::vector<uint16_t> words_;
-  std::vector<uint16_t> tail_words_;
 };
 
 }  // namespace reprise::progressive

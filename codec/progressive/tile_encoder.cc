@@ -1,10 +1,10 @@
 #include "codec/progressive/tile_encoder.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
-#include "codec/progressive/tail.h"
 #include "codec/progressive/tile_format.h"
 
 namespace reprise::progressive {
@@ -13,6 +13,24 @@ namespace {
 void Append(std::vector<uint8_t>& bytes, const void* values, size_t size) {
   const auto* begin = static_cast<const uint8_t*>(values);
   bytes.insert(bytes.end(), begin, begin + size);
+}
+
+// The smallest, the width in bits (4, 8 or 16) of what the others have above it, and that.
+void AppendNumbers(std::span<const int32_t> numbers, std::vector<uint8_t>& bytes) {
+  const auto [least, largest] = std::ranges::minmax(numbers);
+  const int32_t range = largest - least;
+  const uint8_t width = range < 16 ? 4 : (range < 256 ? 8 : 16);
+  const auto smallest = static_cast<int16_t>(least);
+  Append(bytes, &smallest, sizeof(smallest));
+  bytes.push_back(width);
+  const auto above = [&](size_t i) {
+    return i < numbers.size() ? static_cast<uint32_t>(numbers[i] - least) : 0U;
+  };
+  for (size_t i = 0; i < numbers.size(); i += width == 4 ? 2 : 1) {
+    const uint32_t value = width == 4 ? above(i) | above(i + 1) << 4 : above(i);
+    bytes.push_back(static_cast<uint8_t>(value));
+    if (width == 16) bytes.push_back(static_cast<uint8_t>(value >> 8));
+  }
 }
 
 // The stored class of a mean square in units of the step's square; more than kStoredClassMaximum
@@ -33,105 +51,131 @@ uint32_t StoredClass(float mean_square) {
 
 // Of the power of two nearest to the root of a mean square.
 int32_t NearestExponent(float mean_square) {
-  if (!(mean_square > 0)) return -kTokenExponentLimit;
-  int exponent = 0;
-  std::frexp(mean_square * 2, &exponent);
-  // The square lies in [2^(exponent - 2), 2^(exponent - 1)); even exponents round down.
-  const int32_t half = (exponent - 1) >> 1;
-  return std::clamp(half, -kTokenExponentLimit, kTokenExponentLimit);
+  const auto bits = std::bit_cast<uint32_t>(mean_square);
+  if (!(mean_square > 0) || bits < 1U << 23) return -kTokenExponentLimit;
+  // The square lies in [2^exponent, 2^(exponent + 1)); odd exponents round up.
+  const int32_t exponent = static_cast<int32_t>(bits >> 23) - 127;
+  return std::clamp((exponent + 1) >> 1, -kTokenExponentLimit, kTokenExponentLimit);
 }
 
-bool IsFinite(const uint16_t* bits, uint32_t count, uint32_t infinity) {
-  uint32_t infinite = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    infinite |= static_cast<uint32_t>((bits[i] & infinity) == infinity);
+float AddPairwise(std::array<float, 16> sums) {
+  for (uint32_t half = 8; half > 0; half /= 2) {
+    for (uint32_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
   }
-  return infinite == 0;
+  return sums[0];
 }
+
+// What one channel may add to an output, and room for a vector store behind it.
+constexpr size_t kChannelRoom = 2 * size_t{kTileTokens} + 64;
+constexpr size_t kRowBytes = sizeof(uint32_t);
+constexpr size_t kMaximumExtraBits = (kClassMaximum - kClassCeiling) / kClassesPerOctave + 1;
 
 }  // namespace
 
 TileEncoder::TileEncoder(const Kernels& kernels, Dtype dtype)
     : kernels_(kernels),
       dtype_(dtype),
-      values_(kTileChannels),
-      cells_(kTileChannels),
-      exact_(kTileChannels),
-      guess_(kTileChannels),
       symbols_(kTileChannels),
       tails_(kTileChannels),
-      group_rows_(kGroupRows * kTileStride),
-      group_values_(2),
-      escapes_(2 * size_t{kTileChannels} * kTileTokens),
       words_(kStreamWords) {
   for (uint32_t table = 0; table < kTables; ++table) {
     base_tables_[table] = MakeSymbolTable(BaseFrequencies(table));
   }
+  for (uint32_t plane = 0; plane < kLossyPlanes; ++plane) {
+    const size_t bits = plane == 0 ? kMaximumExtraBits : 1;
+    bits_[plane].bytes.resize(bits * kTileChannels * kTileRows * kRowBytes);
+  }
+  coded_.reserve(kTileChannels);
+}
+
+uint8_t* TileEncoder::Output::Room() {
+  if (bytes.size() < size + kChannelRoom) bytes.resize(2 * (size + kChannelRoom));
+  return bytes.data() + size;
 }
 
 bool TileEncoder::Load(const Source& source) {
   source_ = source;
   rows_ = RowCount(source.tokens);
-  for (uint32_t g = 0; g < source.tile->group_count; ++g) {
-    if (!LoadGroup(source.tiling->groups[source.tile->first_group + g])) return false;
+  deviation_squares_ = 0;
+  // Grows to the largest tile that was seen, and stays.
+  const size_t size = size_t{source.tile->group_count} * kGroupRows * kTileStride;
+  if (exact_rows_.size() < size) exact_rows_.resize(size);
+  for (uint32_t g = 0; g < groups().size(); ++g) {
+    GatherGroup(g);
+    if (!MeasureGroup(groups()[g])) return false;
   }
   return true;
 }
 
 float TileEncoder::Deviation() const {
-  static const TokenScales ones;
-  const float count = static_cast<float>(rows_ * kLanes);
-  double squares = 0;
-  for (uint32_t position = 0; position < source_.tile->channels; ++position) {
-    const float* values = values_[position].data();
-    const float mean = kernels_.sum(values, rows_) / count;
-    squares += kernels_.sum_of_squares(values, mean, ones.factors.data(), rows_);
-  }
-  return static_cast<float>(std::sqrt(squares / (source_.tile->channels * double{count})));
+  const auto count = static_cast<double>(source_.tile->channels * rows_ * kLanes);
+  return static_cast<float>(std::sqrt(std::max(deviation_squares_, 0.0) / count));
 }
 
 bool TileEncoder::Quantize(float step) {
   step_ = step;
   for (uint32_t position = 0; position < source_.tile->channels; ++position) {
+    Channel& channel = channels_[position];
+    channel.octaves = source_.octaves.empty() ? 0 : source_.octaves[position];
+    channel.step = FinerStep(step, channel.octaves);
     if (!StoreMean(position)) return false;
   }
   if (source_.token_scales) MeasureTokens();
-  for (uint32_t position = 0; position < source_.tile->channels; ++position) {
-    if (!Classify(position)) return false;
+  tail_formats_.Clear();
+  for (const TailKind unrotated : {TailKind::kAligned, TailKind::kLoose}) {
+    Begin();
+    unrotated_tail_ = unrotated;
+    for (const Group& group : groups()) {
+      if (!QuantizeGroup(group)) return false;
+      if (uncodable_) break;
+    }
+    if (!uncodable_) return true;
   }
-  for (uint32_t g = 0; g < source_.tile->group_count; ++g) {
-    GuessGroup(source_.tiling->groups[source_.tile->first_group + g]);
-  }
-  return true;
+  return false;
 }
 
-bool TileEncoder::LoadGroup(const Group& group) {
+void TileEncoder::GatherGroup(uint32_t group_in_tile) {
+  const Group& group = groups()[group_in_tile];
   const TensorView& view = *source_.view;
+  uint16_t* rows = exact_rows_.data() + size_t{group_in_tile} * kGroupRows * kTileStride;
   for (uint32_t r = 0; r < group.runs.size(); ++r) {
     const Run& run = group.runs[r];
     if (run.count == 0) continue;
     const std::byte* first = view.data + source_.first_token * view.stride_bytes[1] +
                              group.head * view.stride_bytes[2] + 2 * int64_t{run.dim};
     kernels_.gather(first, view.stride_bytes[1], run.count, source_.tokens,
-                    group_rows_.data() + r * kRunChannels * kTileStride);
+                    rows + r * kRunChannels * kTileStride);
   }
-  const uint32_t base = group.position - source_.tiling->groups[source_.tile->first_group].position;
   for (uint32_t k = 0; k < group.channels; ++k) {
-    uint16_t* row = group_rows_.data() + group.rows[k] * kTileStride;
+    uint16_t* row = rows + group.rows[k] * kTileStride;
     // What stands for the sinks and behind the last token costs little: a neighbour's value.
     const uint32_t first = std::min(source_.sinks, source_.tokens - 1);
     std::fill(row, row + first, row[first]);
     std::fill(row + source_.tokens, row + rows_ * kLanes, row[source_.tokens - 1]);
-    if (!IsFinite(row, rows_ * kLanes, InfinityOf(dtype_))) return false;
-    std::memcpy(exact_[base + k].data(), row, rows_ * kLanes * sizeof(*row));
-    const auto widen = dtype_ == Dtype::kBf16 ? kernels_.widen_bf16 : kernels_.widen_fp16;
-    widen(row, rows_, values_[base + k].data());
+    exact_[PositionInTile(group) + k] = row;
   }
-  if (group.rotated) {
-    for (uint32_t pair = 0; pair < group.channels / 2; ++pair) {
-      kernels_.rotate(values_[base + 2 * pair + 1].data(), values_[base + 2 * pair].data(),
-                      source_.rope->cosine(group.first_pair + pair),
-                      source_.rope->sine(group.first_pair + pair), rows_);
+}
+
+uint16_t TileEncoder::LoadValues(const Group& group, uint32_t channel) {
+  const auto widen = dtype_ == Dtype::kBf16 ? kernels_.widen_bf16 : kernels_.widen_fp16;
+  const uint32_t position = PositionInTile(group) + channel;
+  const uint16_t largest = widen(exact_[position], rows_, values_[0].data());
+  if (!group.rotated) return largest;
+  const uint16_t other = widen(exact_[position + 1], rows_, values_[1].data());
+  const uint32_t pair = group.first_pair + channel / 2;
+  kernels_.rotate(values_[1].data(), values_[0].data(), source_.rope->cosine(pair),
+                  source_.rope->sine(pair), rows_);
+  return std::max(largest, other);
+}
+
+bool TileEncoder::MeasureGroup(const Group& group) {
+  const auto count = static_cast<float>(rows_ * kLanes);
+  for (uint32_t k = 0; k < group.channels; k += Together(group)) {
+    if (LoadValues(group, k) > LargestCoded(dtype_)) return false;
+    for (uint32_t i = 0; i < Together(group); ++i) {
+      const Moments moments = kernels_.moments(values_[i].data(), rows_);
+      channels_[PositionInTile(group) + k + i].mean = values_[i][0] + moments.sum / count;
+      deviation_squares_ += double{moments.squares} - double{moments.sum} * moments.sum / count;
     }
   }
   return true;
@@ -139,9 +183,8 @@ bool TileEncoder::LoadGroup(const Group& group) {
 
 bool TileEncoder::StoreMean(uint32_t position) {
   Channel& channel = channels_[position];
-  const float count = static_cast<float>(rows_ * kLanes);
-  const float mean_step = step_ * kMeanStep;
-  const float mean = kernels_.sum(values_[position].data(), rows_) / count / mean_step;
+  const float mean_step = channel.step * kMeanStep;
+  const float mean = channel.mean / mean_step;
   if (!(std::abs(mean) < kMeanIndexLimit)) return false;
   channel.mean_index = static_cast<int32_t>(std::nearbyint(mean));
   channel.mean = static_cast<float>(channel.mean_index) * mean_step;
@@ -150,14 +193,18 @@ bool TileEncoder::StoreMean(uint32_t position) {
 
 void TileEncoder::MeasureTokens() {
   alignas(64) std::array<float, kTileTokens> squares{};
-  for (uint32_t position = 0; position < source_.tile->channels; ++position) {
-    kernels_.add_squares(values_[position].data(), channels_[position].mean, rows_, squares.data());
+  for (const Group& group : groups()) {
+    for (uint32_t k = 0; k < group.channels; ++k) {
+      LoadValues(group, k);
+      kernels_.add_squares(values_[0].data(), channels_[PositionInTile(group) + k].mean, rows_,
+                           squares.data());
+    }
   }
   std::array<int32_t, kTileTokens> exponents{};
   int32_t largest = -kTokenExponentLimit;
-  const float count = static_cast<float>(source_.tile->channels);
+  const float inverse_count = 1 / static_cast<float>(source_.tile->channels);
   for (uint32_t token = 0; token < rows_ * kLanes; ++token) {
-    exponents[token] = NearestExponent(squares[token] / count);
+    exponents[token] = NearestExponent(squares[token] * inverse_count);
     largest = std::max(largest, exponents[token]);
   }
   const auto first = exponents.begin();
@@ -170,88 +217,112 @@ void TileEncoder::MeasureTokens() {
   }
 }
 
-bool TileEncoder::Classify(uint32_t position) {
-  Channel& channel = channels_[position];
-  const float* values = values_[position].data();
-  const float count = static_cast<float>(rows_ * kLanes);
-  const float* factors = token_scales_.factors.data();
-  const float mean_square = kernels_.sum_of_squares(values, channel.mean, factors, rows_) / count;
-  channel.stored_class = StoredClass(mean_square / (step_ * step_));
-  if (channel.stored_class > kStoredClassMaximum) return false;
-  channel.code = CodeOf(channel.stored_class);
-  if (channel.code.entry < kLossyPlanes) {
-    const float inverse = static_cast<float>(1U << (kLossyPlanes - 1)) / step_;
-    kernels_.quantize(values, channel.mean, factors, inverse, rows_, cells_[position].data());
+void TileEncoder::Begin() {
+  uncodable_ = false;
+  errors_ = {};
+  for (Output& bits : bits_) bits.size = 0;
+  for (Output& escapes : escapes_) escapes.size = 0;
+}
+
+bool TileEncoder::QuantizeGroup(const Group& group) {
+  const uint32_t base = PositionInTile(group);
+  const auto round = dtype_ == Dtype::kBf16 ? kernels_.round_bf16 : kernels_.round_fp16;
+  const TailCode& code = TailCodeOf(group.rotated ? TailKind::kTurned : unrotated_tail_);
+  for (uint32_t k = 0; k < group.channels; k += Together(group)) {
+    LoadValues(group, k);
+    for (uint32_t i = 0; i < Together(group); ++i) {
+      if (!QuantizeChannel(base + k + i, group.rotated, values_[i])) return false;
+    }
+    if (group.rotated) {
+      kernels_.rotate(values_[0].data(), values_[1].data(),
+                      source_.rope->cosine(group.first_pair + k / 2),
+                      source_.rope->sine(group.first_pair + k / 2), rows_);
+    }
+    for (uint32_t i = 0; i < Together(group); ++i) {
+      const uint32_t position = base + k + i;
+      const TailFormat& format =
+          tail_formats_.For(dtype_, step_, channels_[position].octaves, token_scales());
+      Output& escapes = escapes_[kLossyPlanes];
+      round(values_[i].data(), rows_, guess_.data());
+      const uint32_t escaped = kernels_.split_tail(format, code, guess_.data(), exact_[position],
+                                                   rows_, &tails_[position], escapes.Room());
+      uncodable_ = escaped == kUncodable;
+      if (uncodable_) return true;
+      escapes.size += 2 * size_t{escaped};
+    }
   }
   return true;
 }
 
-void TileEncoder::GuessGroup(const Group& group) {
-  const uint32_t base = group.position - source_.tiling->groups[source_.tile->first_group].position;
-  const auto round = dtype_ == Dtype::kBf16 ? kernels_.round_bf16 : kernels_.round_fp16;
-  const uint32_t together = group.rotated ? 2 : 1;
-  for (uint32_t k = 0; k < group.channels; k += together) {
-    for (uint32_t i = 0; i < together; ++i) {
-      const Channel& channel = channels_[base + k + i];
-      float* values = group_values_[i].data();
-      if (channel.code.entry < kLossyPlanes) {
-        const float scale = TailScaleOf(step_, channel.stored_class, group.rotated);
-        const float* token_scales = token_scales_.scales.data();
-        kernels_.dequantize(cells_[base + k + i].data(), 0, scale, token_scales, channel.mean,
-                            rows_, values);
-        if (!group.rotated) kernels_.towards_zero(values, scale, token_scales, rows_);
-      } else {
-        std::fill(values, values + rows_ * kLanes, channel.mean);
-      }
-    }
-    if (group.rotated) {
-      kernels_.rotate(group_values_[0].data(), group_values_[1].data(),
-                      source_.rope->cosine(group.first_pair + k / 2),
-                      source_.rope->sine(group.first_pair + k / 2), rows_);
-    }
-    for (uint32_t i = 0; i < together; ++i) {
-      round(group_values_[i].data(), rows_, guess_[base + k + i].data());
-    }
+bool TileEncoder::QuantizeChannel(uint32_t position, bool rotated, Floats& floats) {
+  Channel& channel = channels_[position];
+  float* values = floats.data();
+  const float mean_square = kernels_.sum_of_squares(values, channel.mean, token_factors(), rows_) /
+                            static_cast<float>(rows_ * kLanes);
+  channel.stored_class = StoredClass(mean_square / (channel.step * channel.step));
+  if (channel.stored_class > kStoredClassMaximum) return false;
+  channel.code = CodeOf(channel.stored_class);
+  if (channel.code.entry < kLossyPlanes) {
+    const float inverse = static_cast<float>(1U << (kLossyPlanes - 1)) / channel.step;
+    kernels_.quantize(values, channel.mean, token_factors(), inverse, rows_, cells_.data());
+    SplitCells(position);
+    AddChannelErrors(position, values);
+    kernels_.place(
+        cells_.data(), rows_,
+        TailPlacement(channel.step, channel.stored_class, channel.mean, token_scales(), rotated),
+        values);
+  } else {
+    AddChannelErrors(position, values);
+    std::fill_n(values, rows_ * kLanes, channel.mean);
   }
+  return true;
+}
+
+void TileEncoder::SplitCells(uint32_t position) {
+  const ClassCode& code = channels_[position].code;
+  Output& escapes = escapes_[code.entry];
+  const uint32_t lowest = ShiftOf(code.entry) + code.extra;
+  escapes.size +=
+      2 * size_t{kernels_.split_symbols(cells_.data(), lowest, BaseReach(code.table), rows_,
+                                        symbols_[position].data(), escapes.Room())};
+  std::array<BitPlane, kMaximumExtraBits + kLossyPlanes> planes;
+  uint32_t count = 0;
+  const auto add = [&](uint32_t plane, uint32_t shift) {
+    Output& bits = bits_[plane];
+    planes[count++] = {.shift = shift, .bits = bits.bytes.data() + bits.size};
+    bits.size += rows_ * kRowBytes;
+  };
+  for (uint32_t bit = code.extra; bit-- > 0;) add(0, ShiftOf(0) + bit);
+  for (uint32_t plane = code.entry + 1; plane < kLossyPlanes; ++plane) add(plane, ShiftOf(plane));
+  kernels_.split_planes(cells_.data(), std::span(planes).first(count), rows_);
+}
+
+void TileEncoder::AddChannelErrors(uint32_t position, const float* values) {
+  const Channel& channel = channels_[position];
+  std::array<float, kLossyPlanes> scales{};
+  for (uint32_t plane = channel.code.entry; plane < kLossyPlanes; ++plane) {
+    scales[plane] = ScaleOf(channel.step, channel.stored_class, plane);
+  }
+  const uint32_t stride = rows_ < kMeasuredRows ? 1 : kMeasuredRows;
+  kernels_.add_errors(values, cells_.data(), {.mean = channel.mean, .token_scales = token_scales()},
+                      scales, position % stride, stride, rows_, errors_);
 }
 
 void TileEncoder::AddErrors(std::array<double, kLossyPlanes>& squared_error,
                             double& squared_norm) const {
-  static const TokenScales ones;
-  for (uint32_t position = 0; position < source_.tile->channels; ++position) {
-    const Channel& channel = channels_[position];
-    const float* values = values_[position].data();
-    squared_norm += kernels_.sum_of_squares(values, 0, ones.factors.data(), rows_);
-    const double unentered =
-        kernels_.sum_of_squares(values, channel.mean, ones.factors.data(), rows_);
-    for (uint32_t plane = 0; plane < kLossyPlanes; ++plane) {
-      squared_error[plane] +=
-          plane < channel.code.entry
-              ? unentered
-              : double{kernels_.squared_error(values, cells_[position].data(), ShiftOf(plane),
-                                              ScaleOf(step_, channel.stored_class, plane),
-                                              token_scales_.scales.data(), channel.mean, rows_)};
-    }
+  for (uint32_t plane = 0; plane < kLossyPlanes; ++plane) {
+    squared_error[plane] += double{AddPairwise(errors_.sums[plane])};
   }
+  squared_norm += double{AddPairwise(errors_.sums[kLossyPlanes])};
 }
 
 void TileEncoder::AppendPlane(uint32_t plane, std::vector<uint8_t>& bytes) {
-  const uint32_t channels = source_.tile->channels;
   if (plane == 0) {
     if (source_.token_scales) AppendTokenScales(bytes);
     AppendMeans(bytes);
   }
   AppendSymbols(plane, bytes);
-  for (uint32_t position = 0; position < channels; ++position) {
-    const ClassCode& code = channels_[position].code;
-    if (plane == 0) {
-      for (uint32_t bit = code.extra; bit-- > 0;) {
-        AppendBits(ShiftOf(0) + bit, position, bytes);
-      }
-    } else if (code.entry < plane) {
-      AppendBits(ShiftOf(plane), position, bytes);
-    }
-  }
+  Append(bytes, bits_[plane].bytes.data(), bits_[plane].size);
 }
 
 void TileEncoder::AppendTokenScales(std::vector<uint8_t>& bytes) const {
@@ -263,85 +334,55 @@ void TileEncoder::AppendTokenScales(std::vector<uint8_t>& bytes) const {
 
 void TileEncoder::AppendMeans(std::vector<uint8_t>& bytes) const {
   const uint32_t channels = source_.tile->channels;
-  bool wide = false;
-  for (uint32_t position = 0; position < channels; ++position) {
-    const int32_t index = channels_[position].mean_index;
-    wide = wide || index < INT8_MIN || index > INT8_MAX;
-    bytes.push_back(static_cast<uint8_t>(channels_[position].stored_class));
+  std::array<int32_t, kTileChannels> numbers{};
+  const std::span all(numbers.data(), channels);
+  for (uint32_t i = 0; i < channels; ++i) {
+    all[i] = static_cast<int32_t>(channels_[i].stored_class);
   }
-  bytes.push_back(wide ? 2 : 1);
-  for (uint32_t position = 0; position < channels; ++position) {
-    const auto index = static_cast<uint32_t>(channels_[position].mean_index);
-    bytes.push_back(static_cast<uint8_t>(index));
-    if (wide) bytes.push_back(static_cast<uint8_t>(index >> 8));
-  }
+  AppendNumbers(all, bytes);
+  for (uint32_t i = 0; i < channels; ++i) all[i] = channels_[i].mean_index;
+  AppendNumbers(all, bytes);
 }
 
 void TileEncoder::AppendSymbols(uint32_t plane, std::vector<uint8_t>& bytes) {
-  uint32_t entering = 0;
-  uint32_t escapes = 0;
+  coded_.clear();
   for (uint32_t position = 0; position < source_.tile->channels; ++position) {
     const ClassCode& code = channels_[position].code;
     if (code.entry != plane) continue;
-    ++entering;
-    escapes += kernels_.split_symbols(cells_[position].data(), ShiftOf(plane) + code.extra,
-                                      BaseReach(code.table), rows_, symbols_[position].data(),
-                                      escapes_.data() + 2 * size_t{escapes});
+    coded_.push_back({.table = &base_tables_[code.table], .symbols = symbols_[position].data()});
   }
-  if (entering == 0) return;
-  std::array<StreamWriter, kStreams> all = OpenStreams();
-  const std::span streams(all.data(), plane == 0 ? StreamCount(rows_) : 1);
-  for (uint32_t position = source_.tile->channels; position-- > 0;) {
-    const ClassCode& code = channels_[position].code;
-    if (code.entry != plane) continue;
-    kernels_.encode_symbols(base_tables_[code.table], streams, rows_, symbols_[position].data());
-  }
+  if (coded_.empty()) return;
+  const uint32_t count = plane == 0 ? StreamCount(rows_) : 1;
+  std::array<StreamWriter, kStreams> all = OpenStreams(count);
+  const std::span streams(all.data(), count);
+  kernels_.encode_symbols(coded_, streams, rows_);
   AppendStreams(streams, bytes);
-  Append(bytes, &escapes, sizeof(escapes));
-  Append(bytes, escapes_.data(), 2 * size_t{escapes});
-}
-
-void TileEncoder::AppendBits(uint32_t shift, uint32_t position, std::vector<uint8_t>& bytes) const {
-  const size_t at = bytes.size();
-  bytes.resize(at + rows_ * sizeof(uint32_t));
-  kernels_.split_plane(cells_[position].data(), shift, rows_, bytes.data() + at);
+  AppendEscapes(plane, bytes);
 }
 
 void TileEncoder::AppendTail(std::vector<uint8_t>& bytes) {
-  const uint32_t channels = source_.tile->channels;
-  TailFormat format;
-  FillTailFormat(dtype_, step_, token_scales_, &format);
-  std::array<std::array<uint32_t, 16>, kTailContexts> counts{};
-  uint32_t escapes = 0;
-  for (uint32_t position = 0; position < channels; ++position) {
-    TailSymbols& tail = tails_[position];
-    escapes += kernels_.split_tail(format, guess_[position].data(), exact_[position].data(), rows_,
-                                   &tail, escapes_.data() + 2 * size_t{escapes});
-    for (uint32_t i = 0; i < rows_ * kLanes; ++i) ++counts[tail.context[i]][tail.symbol[i]];
-  }
-  TailSymbolTables tables;
-  for (uint32_t context = 0; context < kTailContexts; ++context) {
-    const Frequencies frequencies = FitFrequencies(counts[context]);
-    tables.Set(context, frequencies);
-    Append(bytes, frequencies.data(), frequencies.size());
-  }
-  std::array<StreamWriter, kStreams> all = OpenStreams();
-  const std::span streams(all.data(), StreamCount(rows_));
-  for (uint32_t position = channels; position-- > 0;) {
-    kernels_.encode_tail(format, tables, streams, rows_, tails_[position]);
-  }
+  const uint32_t count = TailStreamCount(rows_);
+  std::array<StreamWriter, kStreams> all = OpenStreams(count);
+  const std::span streams(all.data(), count);
+  kernels_.encode_tail(std::span(tails_).first(source_.tile->channels), streams, rows_);
+  bytes.push_back(static_cast<uint8_t>(unrotated_tail_));
   AppendStreams(streams, bytes);
-  Append(bytes, &escapes, sizeof(escapes));
-  Append(bytes, escapes_.data(), 2 * size_t{escapes});
+  AppendEscapes(kLossyPlanes, bytes);
 }
 
-std::array<StreamWriter, kStreams> TileEncoder::OpenStreams() {
-  // A single stream may take the room of all.
+void TileEncoder::AppendEscapes(uint32_t plane, std::vector<uint8_t>& bytes) const {
+  const Output& escapes = escapes_[plane];
+  const auto count = static_cast<uint32_t>(escapes.size / 2);
+  Append(bytes, &count, sizeof(count));
+  Append(bytes, escapes.bytes.data(), escapes.size);
+}
+
+std::array<StreamWriter, kStreams> TileEncoder::OpenStreams(uint32_t count) {
   std::array<StreamWriter, kStreams> streams;
-  for (uint32_t s = 0; s < kStreams; ++s) {
+  for (uint32_t s = 0; s < count; ++s) {
     streams[s].states.fill(kStateFloor);
-    streams[s].words = words_.data() + kStreamWords - s * (kStreamWords / kStreams);
-    streams[s].end = streams[s].words;
+    streams[s].begin = words_.data() + s * (kStreamWords / count);
+    streams[s].words = streams[s].begin;
   }
   return streams;
 }
@@ -349,12 +390,14 @@ std::array<StreamWriter, kStreams> TileEncoder::OpenStreams() {
 void TileEncoder::AppendStreams(std::span<const StreamWriter> streams,
                                 std::vector<uint8_t>& bytes) const {
   for (const StreamWriter& stream : streams) {
-    const auto count = static_cast<uint32_t>(stream.end - stream.words);
+    const auto count = static_cast<uint32_t>(stream.words - stream.begin);
     Append(bytes, &count, sizeof(count));
   }
   for (const StreamWriter& stream : streams) {
     Append(bytes, stream.states.data(), sizeof(stream.states));
-    Append(bytes, stream.words, static_cast<size_t>(stream.end - stream.words) * sizeof(uint16_t));
+    kernels_.reverse_words(stream.begin, stream.words);
+    Append(bytes, stream.begin,
+           static_cast<size_t>(stream.words - stream.begin) * sizeof(uint16_t));
   }
 }
 

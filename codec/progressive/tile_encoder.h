@@ -30,9 +30,10 @@ class TileEncoder {
     uint32_t tokens = 0;              // 1 to kTileTokens
     uint32_t sinks = 0;               // leading tokens that are stored elsewhere
     bool token_scales = false;
+    std::span<const int8_t> octaves;  // of the tile's channels; empty: all 0
   };
 
-  // Loads and undoes the rope. False when there are numbers that are not finite.
+  // Loads and undoes the rope. False when there are numbers that are not finite, or hardly so.
   [[nodiscard]] bool Load(const Source& source);
   // The root mean square distance of the loaded values from their channels' means.
   float Deviation() const;
@@ -43,7 +44,7 @@ class TileEncoder {
   void AppendPlane(uint32_t plane, std::vector<uint8_t>& bytes);
   void AppendTail(std::vector<uint8_t>& bytes);
 
-  // Of the loaded tile, padding included.
+  // Measured on every fourth row of each channel, padding included.
   void AddErrors(std::array<double, kLossyPlanes>& squared_error, double& squared_norm) const;
 
  private:
@@ -51,25 +52,56 @@ class TileEncoder {
     uint32_t stored_class = 0;
     ClassCode code;
     int32_t mean_index = 0;
-    float mean = 0;  // as it is stored
+    float mean = 0;  // as measured; from Quantize on, as it is stored
+    int32_t octaves = 0;
+    float step = 0;
   };
+  using Floats = ChannelOf<float>;
 
-  [[nodiscard]] bool LoadGroup(const Group& group);
+  void GatherGroup(uint32_t group_in_tile);
+  // Means and deviation; false when a number is not finite, or hardly so.
+  [[nodiscard]] bool MeasureGroup(const Group& group);
+  // A channel of the group, or the rope pair that begins there, rope undone, into `values_`.
+  // Returns the largest magnitude, as bits.
+  uint16_t LoadValues(const Group& group, uint32_t channel);
+  // Channels of a group that are handled together.
+  static uint32_t Together(const Group& group) { return group.rotated ? 2 : 1; }
   [[nodiscard]] bool StoreMean(uint32_t position);
-  [[nodiscard]] bool Classify(uint32_t position);
   void MeasureTokens();
-  void GuessGroup(const Group& group);
+  void Begin();
+  // False when values lie too far from the step; says in `uncodable_` when the tail of those that
+  // are not rotated does not go with `unrotated_tail_`.
+  [[nodiscard]] bool QuantizeGroup(const Group& group);
+  // Leaves in `floats` what the lossless plane starts from, rope still undone.
+  [[nodiscard]] bool QuantizeChannel(uint32_t position, bool rotated, Floats& floats);
+  // Into symbols and bits.
+  void SplitCells(uint32_t position);
+  void AddChannelErrors(uint32_t position, const float* values);
   void AppendTokenScales(std::vector<uint8_t>& bytes) const;
   void AppendMeans(std::vector<uint8_t>& bytes) const;
   void AppendSymbols(uint32_t plane, std::vector<uint8_t>& bytes);
-  void AppendBits(uint32_t shift, uint32_t position, std::vector<uint8_t>& bytes) const;
+  void AppendEscapes(uint32_t plane, std::vector<uint8_t>& bytes) const;
   void AppendStreams(std::span<const StreamWriter> streams, std::vector<uint8_t>& bytes) const;
-  std::array<StreamWriter, kStreams> OpenStreams();
+  std::array<StreamWriter, kStreams> OpenStreams(uint32_t count);
+  std::span<const Group> groups() const {
+    return std::span(source_.tiling->groups)
+        .subspan(source_.tile->first_group, source_.tile->group_count);
+  }
+  uint32_t PositionInTile(const Group& group) const {
+    return group.position - groups().front().position;
+  }
+  const float* token_scales() const {
+    return source_.token_scales ? token_scales_.scales.data() : nullptr;
+  }
+  const float* token_factors() const {
+    return source_.token_scales ? token_scales_.factors.data() : nullptr;
+  }
   // How far a channel's cells are shifted to be those of `plane`.
   static uint32_t ShiftOf(uint32_t plane) { return kLossyPlanes - 1 - plane; }
 
-  // Two words per value at most: a symbol takes at most 7 bits, raw bits of the tail at most 10.
-  static constexpr size_t kStreamWords = 2 * size_t{kTileChannels} * kTileTokens;
+  static constexpr uint32_t kMeasuredRows = 4;
+  // One word per value at most, and a row that is never used.
+  static constexpr size_t kStreamWords = size_t{kTileChannels} * kTileTokens + kStreams * kLanes;
 
   const Kernels& kernels_;
   const Dtype dtype_;
@@ -82,17 +114,32 @@ class TileEncoder {
   int32_t smallest_exponent_ = 0;
   std::array<uint8_t, kTileTokens> token_offsets_{};
   TokenScales token_scales_;
+  ErrorSums errors_;
 
-  using Floats = std::array<float, kTileTokens>;
-  std::vector<Floats> values_;
-  std::vector<std::array<int32_t, kTileTokens>> cells_;
-  std::vector<std::array<uint16_t, kTileTokens>> exact_;
-  std::vector<std::array<uint16_t, kTileTokens>> guess_;
-  std::vector<std::array<uint8_t, kTileTokens>> symbols_;
-  std::vector<TailSymbols> tails_;
-  std::vector<uint16_t> group_rows_;
-  std::vector<Floats> group_values_;
-  std::vector<uint8_t> escapes_;
+  double deviation_squares_ = 0;
+  TailFormats tail_formats_;
+  TailKind unrotated_tail_ = TailKind::kAligned;
+  bool uncodable_ = false;
+
+  std::vector<uint16_t> exact_rows_;  // kGroupRows for each group
+  std::array<const uint16_t*, kTileChannels> exact_{};
+  std::array<Floats, 2> values_{};
+  ChannelOf<int16_t> cells_{};
+  ChannelOf<uint16_t> guess_{};
+  std::vector<ChannelOf<uint8_t>> symbols_;
+  std::vector<TailBits> tails_;
+
+  // What is appended to, plane by plane: its first `size` bytes.
+  struct Output {
+    std::vector<uint8_t> bytes;
+    size_t size = 0;
+
+    // Where the next goes, with room for what a channel may add.
+    uint8_t* Room();
+  };
+  std::array<Output, kLossyPlanes> bits_;
+  std::array<Output, kPlanes> escapes_;
+  std::vector<CodedSymbols> coded_;
   std::vector<uint16_t> words_;
 };
 

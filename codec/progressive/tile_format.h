@@ -19,17 +19,22 @@ namespace reprise::progressive {
 inline constexpr uint32_t kRunChannels = 16;
 inline constexpr uint32_t kGroupRows = 2 * kRunChannels;
 
+// One channel of a tile.
+template <typename Value>
+struct alignas(64) ChannelOf : std::array<Value, kTileTokens> {};
+
 // Means are stored in units of this many steps.
 inline constexpr float kMeanStep = 0.5F;
 inline constexpr float kMeanIndexLimit = 32000;
 inline constexpr uint32_t kStoredClassMaximum = kClassMaximum + kClassBias;
 
-// The base step: V in units of a token's own deviation; K as it is, but within these multiples of
-// its deviation. docs/codec.md has the measurements.
+// The base step: V in units of a token's own deviation; K as it is, but times the power of two that
+// brings it within these multiples of its deviation. docs/codec.md has the measurements.
 inline constexpr float kTokenStep = 1.0F;
 inline constexpr float kKeyStep = 1.4F;
 inline constexpr float kFinestStep = 16;
 inline constexpr float kCoarsestStep = 1.2F;
+inline constexpr float kSmallestDeviation = 0x1p-60F;
 
 // Half a cell of `plane`, shrunk: what 2 * cell + 1 is multiplied by.
 inline float ScaleOf(float step, uint32_t stored_class, uint32_t plane) {
@@ -43,15 +48,20 @@ inline float ScaleOf(float step, uint32_t stored_class, uint32_t plane) {
 // exactly the numbers from one multiple of a power of two to the next (UnrotatedStep), so it starts
 // from the end nearest to zero and what is left are raw bits. A rotated value has a bell of errors
 // around the reconstruction, so it starts from that.
-inline float TailScaleOf(float step, uint32_t stored_class, bool rotated) {
+inline Placement TailPlacement(float step, uint32_t stored_class, float mean,
+                               const float* token_scales, bool rotated) {
   const uint32_t plane = kLossyPlanes - 1;
-  return rotated ? ScaleOf(step, stored_class, plane) : step / static_cast<float>(2U << plane);
+  const float half_cell = step / static_cast<float>(2U << plane);
+  return {.scale = rotated ? ScaleOf(step, stored_class, plane) : half_cell,
+          .mean = mean,
+          .token_scales = token_scales,
+          .to_end = !rotated};
 }
 
-// The power of two at or below `step`, which is positive and finite.
-inline float UnrotatedStep(float step) {
+// The power of two at or below `value`, which is positive and finite.
+inline float PowerOfTwoBelow(float value) {
   int exponent = 0;
-  std::frexp(step, &exponent);
+  std::frexp(value, &exponent);
   return std::ldexp(1.0F, exponent - 1);
 }
 
@@ -67,31 +77,49 @@ inline float PowerOfTwo(int32_t exponent) {
 }
 
 struct TokenScales {
-  alignas(64) std::array<float, kTileTokens> scales;
-  alignas(64) std::array<float, kTileTokens> factors;  // 1 / scales
+  alignas(64) std::array<float, kTileTokens> scales{};
+  alignas(64) std::array<float, kTileTokens> factors{};  // 1 / scales
 
-  TokenScales() { SetAll(0); }
-  void SetAll(int32_t exponent) {
-    for (uint32_t token = 0; token < kTileTokens; ++token) Set(token, exponent);
-  }
   void Set(uint32_t token, int32_t exponent) {
     scales[token] = PowerOfTwo(exponent);
     factors[token] = PowerOfTwo(-exponent);
   }
 };
 
-inline uint32_t InfinityOf(Dtype dtype) { return dtype == Dtype::kBf16 ? 0x7F80 : 0x7C00; }
+// Tiles with larger magnitudes, as bits, are not coded: reconstructions of bf16 must stay finite.
+inline uint32_t LargestCoded(Dtype dtype) { return dtype == Dtype::kBf16 ? 0x7E00 : 0x7BFF; }
+
+// A channel's step.
+inline float FinerStep(float step, int32_t octaves) { return step * PowerOfTwo(-octaves); }
 
 // `token_scales` are powers of two.
-inline void FillTailFormat(Dtype dtype, float step, const TokenScales& token_scales,
-                           TailFormat* format) {
+inline void FillTailFormat(Dtype dtype, float step, const float* token_scales, TailFormat* format) {
   const float last_step = step / static_cast<float>(1U << (kLossyPlanes - 1));
   format->mantissa_bits = dtype == Dtype::kBf16 ? 7 : 10;
   for (uint32_t token = 0; token < kTileTokens; ++token) {
-    const float token_step = last_step * token_scales.scales[token];
+    const float token_step = token_scales == nullptr ? last_step : last_step * token_scales[token];
     const uint32_t magnitude = dtype == Dtype::kBf16 ? Bf16Of(token_step) : Fp16Of(token_step);
     format->step_exponents[token] = static_cast<uint16_t>(magnitude >> format->mantissa_bits);
   }
 }
+
+// One for each step that a tile's channels have.
+class TailFormats {
+ public:
+  void Clear() { filled_.fill(false); }
+  const TailFormat& For(Dtype dtype, float step, int32_t octaves, const float* token_scales) {
+    const auto index = static_cast<size_t>(octaves + kOctaveLimit + 1);
+    if (!filled_[index]) {
+      FillTailFormat(dtype, FinerStep(step, octaves), token_scales, &formats_[index]);
+      filled_[index] = true;
+    }
+    return formats_[index];
+  }
+
+ private:
+  static constexpr size_t kCount = 2 * (kOctaveLimit + 1);
+  std::array<bool, kCount> filled_{};
+  std::array<TailFormat, kCount> formats_;
+};
 
 }  // namespace reprise::progressive

@@ -60,5 +60,6 @@ struct Tiling {
 constexpr uint32_t SpanCount(uint32_t tokens) { return (tokens + kTileTokens - 1) / kTileTokens; }
 constexpr uint32_t RowCount(uint32_t span_tokens) { return (span_tokens + kLanes - 1) / kLanes; }
 constexpr uint32_t StreamCount(uint32_t rows) { return rows < kStreams ? rows : kStreams; }
+constexpr uint32_t TailStreamCount(uint32_t rows) { return rows < 2 ? rows : 2; }
 
 }  // namespace reprise::progressive

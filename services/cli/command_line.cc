@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "common/host_port.h"
+#include "common/limits.h"
 #include "common/sha256.h"
 #include "services/cli/commands.h"
 #include "services/store/store_config.h"
@@ -93,9 +94,8 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       ->type_name("LEVEL");
   command.footer(
       "Example:\n  reprise store --listen 127.0.0.1:7070 --memory 4GiB\n"
-      "Once it takes requests it prints \"ready grpc=... data=... metrics=...\", which also says "
-      "what "
-      "port 0 became. Ctrl-C or SIGTERM ends it, and what it holds goes with it.");
+      "Once it takes requests it prints \"ready grpc=... data=... metrics=...\", which also\n"
+      "says what port 0 became. Ctrl-C or SIGTERM ends it, and what it holds goes with it.");
   command.final_callback([&to] {
     if (const absl::Status status = store::CheckFlags(to); !status.ok()) {
       throw CLI::ValidationError(Complaint(status));
@@ -103,18 +103,57 @@ void AddStore(CLI::App& app, AllFlags& flags) {
   });
 }
 
+// `purpose` says what the command does with the dump.
+CLI::Option* AddKv(CLI::App& command, KvFlags& flags, const std::string& purpose) {
+  CLI::Option* kv = command.add_option("--kv", flags.directory, purpose)
+                        ->type_name("DIR")
+                        ->check([](const std::string& directory) {
+                          return directory.empty() ? std::string("it is empty") : std::string();
+                        });
+  command.add_option("--text", flags.text, "Only this text of the dump")
+      ->type_name("NAME")
+      ->needs(kv);
+  command.add_option("--dtype", flags.dtype, "Which of the dump's dtypes: bf16 or fp16")
+      ->check(CLI::IsMember({"bf16", "fp16"}))
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->needs(kv);
+  return kv;
+}
+
 void AddPut(CLI::App& app, PutFlags& flags) {
-  CLI::App& command = *app.add_subcommand("put", "Store a file under a name, or an encoded piece");
+  CLI::App& command =
+      *app.add_subcommand("put", "Store a file under a name, an encoded piece, or KV");
+  CLI::Option* kv =
+      AddKv(command, flags.kv, "Store the KV of this dump (docs/kv-dump.md) chunk by chunk");
+  command.add_option("--codec", flags.codec, "How KV is coded: progressive or raw")
+      ->check(CLI::IsMember({"progressive", "raw"}))
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->needs(kv);
   CLI::Option* piece = command.add_flag("--piece", flags.piece,
                                         "FILE is an encoded piece; its key is in its header");
   command.add_flag("--replace", flags.replace, "Put it in the place of other content");
-  command.add_option("NAME", flags.name, "What to call it; with --piece, the FILE")->required();
+  CLI::Option* name =
+      command.add_option("NAME", flags.name, "What to call it; with --piece, the FILE");
   CLI::Option* file = command.add_option("FILE", flags.file, "The file (- is standard input)");
   AddStoreFlags(command, flags.store, true);
   command.footer(
-      "Examples:\n  reprise put weights.bin ./weights.bin\n  reprise put --piece ./chunk.rpc");
-  command.final_callback([&flags, piece, file] {
+      "Examples:\n  reprise put weights.bin ./weights.bin\n  reprise put --piece ./chunk.rpc\n"
+      "  reprise put --kv ./kv/smollm2 --codec progressive\n"
+      "With --kv, a table says what loading at each level takes: its bytes, the bits of each "
+      "value, "
+      "how many times smaller than 16 bits that is, and the worst layer's relative error of K and "
+      "V.");
+  command.final_callback([&flags, kv, piece, name, file] {
     const bool is_piece = piece->count() > 0;
+    if (kv->count() > 0) {
+      if (name->count() > 0 || is_piece || flags.replace) {
+        throw CLI::ValidationError("put --kv takes no NAME, FILE, --piece or --replace");
+      }
+      return;
+    }
+    if (name->count() == 0) throw CLI::RequiredError("NAME or --kv");
     if ((file->count() == 0) != is_piece) {
       throw CLI::ValidationError(is_piece ? "put --piece takes one FILE"
                                           : "put takes NAME and FILE");
@@ -125,21 +164,41 @@ void AddPut(CLI::App& app, PutFlags& flags) {
 }
 
 void AddGet(CLI::App& app, GetFlags& flags) {
-  CLI::App& command = *app.add_subcommand("get", "Fetch a file by name, or a piece by key");
+  CLI::App& command =
+      *app.add_subcommand("get", "Fetch a file by name, a piece by key, or KV by its tokens");
   AddObject(command, flags.object);
-  command.add_option("-o,--output", flags.output, "Where to (- is standard output)")
-      ->type_name("FILE")
+  CLI::Option* kv = AddKv(command, flags.kv,
+                          "Load the KV of this dump's tokens: its dump.json and TEXT/tokens.u32");
+  command
+      .add_option("--level", flags.level,
+                  "How good the KV must be, 0 being the smallest [the highest: exact]")
+      ->check(CLI::Range(0U, kMaxPlanes - 1))
+      ->type_name("LEVEL")
+      ->needs(kv);
+  command
+      .add_option("-o,--output", flags.output,
+                  "Where to (- is standard output); with --kv, a directory to make")
+      ->type_name("PATH")
       ->capture_default_str();
   command.add_flag("--piece", flags.piece, "The encoded piece as it is");
   AddStoreFlags(command, flags.store, true);
   command.footer(
       "Examples:\n  reprise get weights.bin -o ./weights.bin\n"
       "  reprise get --key 3f6c...e1 --piece -o ./chunk.rpc\n"
+      "  reprise get --kv ./kv/smollm2 --level 2 -o ./kv/smollm2-level2\n"
       "Nothing is written unless everything arrived and was verified; exit code 3 is a miss.");
-  command.final_callback([&flags] {
-    RequireOne(flags.object.name, flags.object.key_hex);
-    if (flags.output.empty())
+  command.final_callback([&flags, kv] {
+    if (flags.output.empty()) {
       throw CLI::ValidationError("-o needs a FILE, or - for standard output");
+    }
+    if (kv->count() > 0) {
+      if (!flags.object.name.empty() || !flags.object.key_hex.empty() || flags.piece) {
+        throw CLI::ValidationError("get --kv takes no NAME, --key or --piece");
+      }
+      if (flags.output == "-") throw CLI::ValidationError("get --kv needs -o DIRECTORY");
+      return;
+    }
+    RequireOne(flags.object.name, flags.object.key_hex);
     if (flags.store.json && flags.output == "-") throw CLI::ValidationError("--json needs -o FILE");
   });
 }
@@ -199,8 +258,14 @@ absl::StatusOr<int> RunStoreCommand(const store::StoreFlags& flags) {
 std::function<absl::StatusOr<int>()> Runner(const std::string& name,
                                             const std::shared_ptr<AllFlags>& flags) {
   if (name == "store") return [flags] { return RunStoreCommand(flags->store); };
-  if (name == "put") return [flags] { return Put(flags->put); };
-  if (name == "get") return [flags] { return Get(flags->get); };
+  if (name == "put") {
+    return
+        [flags] { return flags->put.kv.directory.empty() ? Put(flags->put) : PutKv(flags->put); };
+  }
+  if (name == "get") {
+    return
+        [flags] { return flags->get.kv.directory.empty() ? Get(flags->get) : GetKv(flags->get); };
+  }
   if (name == "stat") return [flags] { return Stat(flags->stat); };
   if (name == "ls") return [flags] { return List(flags->list); };
   if (name == "rm") return [flags] { return Remove(flags->remove); };

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,22 +35,35 @@ struct ObjectFlags {
   std::string key_hex;
 };
 
+// The K and V of a dump (docs/kv-dump.md) instead of a file.
+struct KvFlags {
+  std::string directory;  // empty: no dump
+  std::string text;       // empty: every text of it
+  std::string dtype = "bf16";
+};
+
 struct PutFlags {
   StoreFlags store;
+  KvFlags kv;
   std::string name;  // empty with `piece`
   std::string file;
   bool piece = false;
   bool replace = false;
+  std::string codec = "progressive";  // of KV
 };
 absl::StatusOr<int> Put(const PutFlags& flags);
+absl::StatusOr<int> PutKv(const PutFlags& flags);
 
 struct GetFlags {
   StoreFlags store;
+  KvFlags kv;
   ObjectFlags object;
   std::string output = "-";
   bool piece = false;
+  std::optional<uint32_t> level;  // of KV; nullopt: the highest
 };
 absl::StatusOr<int> Get(const GetFlags& flags);
+absl::StatusOr<int> GetKv(const GetFlags& flags);
 
 struct StatFlags {
   StoreFlags store;

@@ -52,6 +52,16 @@ absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store) {
   return Key{digest};
 }
 
+absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
+  if (miss.reason == MissReason::kAbsent) return ReportNotHeld(name);
+  const std::string line = absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
+                                        miss.detail.empty() ? "" : ": ", miss.detail);
+  if (miss.reason == MissReason::kPeerLost) return absl::UnavailableError(line);
+  if (miss.reason == MissReason::kDeadline) return absl::DeadlineExceededError(line);
+  fprintf(stderr, "reprise: %s\n", line.c_str());
+  return kExitMiss;
+}
+
 std::string_view NameOf(const ObjectFlags& object) {
   return object.name.empty() ? object.key_hex : object.name;
 }

@@ -26,6 +26,10 @@ absl::StatusOr<Digest> ParseHex(std::string_view hex, std::string_view what);
 // The key that `object` names for the tenant of `store`.
 absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store);
 
+// What is to be said of an object that did not come: exit code kExitMiss, after a line on standard
+// error, or an error when the store is to blame.
+absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name);
+
 // How messages call the object: its name, or its key.
 std::string_view NameOf(const ObjectFlags& object);
 

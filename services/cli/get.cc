@@ -27,16 +27,6 @@ absl::StatusOr<ByteSpan> FileOf(ByteSpan container, std::string_view name) {
   return container.subspan(meta.meta_bytes());
 }
 
-absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
-  if (miss.reason == MissReason::kAbsent) return ReportNotHeld(name);
-  const std::string line = absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
-                                        miss.detail.empty() ? "" : ": ", miss.detail);
-  if (miss.reason == MissReason::kPeerLost) return absl::UnavailableError(line);
-  if (miss.reason == MissReason::kDeadline) return absl::DeadlineExceededError(line);
-  fprintf(stderr, "reprise: %s\n", line.c_str());
-  return kExitMiss;
-}
-
 }  // namespace
 
 absl::StatusOr<int> Get(const GetFlags& flags) {

@@ -99,7 +99,7 @@ TEST_F(ClientStoreTest, TenThousandFlippedBitsAreNeverServed) {
   for (int i = 0; i < kFlips; ++i) {
     const uint32_t chunk = static_cast<uint32_t>(i) % kChunks;
     const Key key = keys.key(chunk, static_cast<size_t>(i) / kChunks % keys.pieces_per_chunk());
-    auto intact = client->FetchPiece(key, keys.fingerprint(), 0, Soon()).Wait();
+    auto intact = client->FetchPiece(key, keys.fingerprint(), kMaxPlanes - 1, Soon()).Wait();
     ASSERT_TRUE(intact.ok() && !intact->miss.has_value()) << "before flip " << i;
     // Header and directory take turns with the body, which is much longer.
     const MutableByteSpan bytes = i % 2 == 0 ? StoredMeta(key) : StoredBody(key);
@@ -116,7 +116,7 @@ TEST_F(ClientStoreTest, TenThousandFlippedBitsAreNeverServed) {
                  result->misses[0].reason == MissReason::kUnknownFormat;
       ASSERT_TRUE(loaded.GuardsIntact());
     } else {
-      auto fetched = client->FetchPiece(key, keys.fingerprint(), 0, Soon()).Wait();
+      auto fetched = client->FetchPiece(key, keys.fingerprint(), kMaxPlanes - 1, Soon()).Wait();
       ASSERT_TRUE(fetched.ok());
       ASSERT_TRUE(fetched->miss.has_value()) << "flip " << i << " at byte " << at;
       damaged += fetched->miss->reason == MissReason::kCorrupt ||

@@ -102,10 +102,12 @@ Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, 
 
 Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys,
                                     uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
-                                    double recompute_seconds_per_chunk, double timeout) {
+                                    double recompute_seconds_per_chunk, const std::string& codec,
+                                    double timeout) {
   Tensors tensors = ReadTensors(keys.name_space(), views, false);
   const PublishOptions options{.first_chunk = first_chunk,
-                               .recompute_seconds_per_chunk = recompute_seconds_per_chunk};
+                               .recompute_seconds_per_chunk = recompute_seconds_per_chunk,
+                               .codec = ReadCodec(codec)};
   const Deadline deadline = ReadTimeout(timeout);
   auto publish = Run(self, [&](Client& client) {
     return client.Publish(keys, chunk_count, tensors.views, options, deadline);
@@ -240,7 +242,8 @@ void BindPieces(nb::module_& module) {
   nb::class_<SelectionResult>(module, "SelectionResult", "What became of a selection.")
       .def_ro("complete", &SelectionResult::complete, "All of it is in the arrays.")
       .def_ro("level", &SelectionResult::level,
-              "Once complete: the lowest that one of its pieces reached.")
+              "Once complete: the lowest that one of its pieces reached. Pieces of a single level, "
+              "as raw ones are, count only where there are no others.")
       .def_prop_ro(
           "distortion",
           [](const SelectionResult& self) {
@@ -367,30 +370,35 @@ void BindClient(nb::module_& module) {
   const auto publish = [&](const char* name, auto method) {
     client.def(
         name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(), "first_chunk"_a = 0,
-        "recompute_seconds_per_chunk"_a = 0.0, "timeout"_a = 60.0,
+        "recompute_seconds_per_chunk"_a = 0.0, "codec"_a = "progressive", "timeout"_a = 60.0,
         "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
         "(key, value) pair of "
         "arrays, or one array for a latent, for each layer group; for a single group the "
         "pair itself will do. "
         "Shapes are [layers, tokens, KV heads, dims]; a state has one row a chunk instead of "
         "tokens. The arrays are read while the publish is under way: leave them as they are "
-        "until it is done.");
+        "until it is done. codec is \"progressive\", which can be loaded at lower levels, for "
+        "fewer bytes, and stores raw what it cannot code (fp32, states, opaque bytes); or "
+        "\"raw\".");
   };
   publish("publish", Blocking(&PublishAsync));
   publish("publish_async", &PublishAsync);
   const auto load = [&](const char* name, auto method) {
-    client.def(name, method, "keys"_a, "first"_a, "count"_a, "views"_a, nb::kw_only(),
-               "level"_a = nb::none(), "plan"_a = nb::none(), "expected"_a = nb::none(),
-               "observer"_a = nb::none(), "timeout"_a = 60.0,
-               "Loads chunks [first, first + count) into the arrays of views, whose tokens are "
-               "exactly theirs; see "
-               "publish. expected is what lookup reported: other content is then a miss. What goes "
-               "wrong with the "
-               "store or the data is a miss in the result, never an exception. Values of what "
-               "is not complete are unspecified. plan is a list of Selection: they are loaded in "
-               "that order, and a miss ends its own only; without it each chunk is loaded in turn, "
-               "up to the first miss. observer(index, SelectionResult) is called from another "
-               "thread as each of them ends.");
+    client.def(
+        name, method, "keys"_a, "first"_a, "count"_a, "views"_a, nb::kw_only(),
+        "level"_a = nb::none(), "plan"_a = nb::none(), "expected"_a = nb::none(),
+        "observer"_a = nb::none(), "timeout"_a = 60.0,
+        "Loads chunks [first, first + count) into the arrays of views, whose tokens are "
+        "exactly theirs; see "
+        "publish. level is the highest to load: 0 moves the fewest bytes, None is all that is "
+        "held; each SelectionResult says what was reached and what is lost at it. "
+        "expected is what lookup reported: other content is then a miss. What goes "
+        "wrong with the "
+        "store or the data is a miss in the result, never an exception. Values of what "
+        "is not complete are unspecified. plan is a list of Selection: they are loaded in "
+        "that order, and a miss ends its own only; without it each chunk is loaded in turn, "
+        "up to the first miss. observer(index, SelectionResult) is called from another "
+        "thread as each of them ends.");
   };
   load("load", Blocking(&LoadAsync));
   load("load_async", &LoadAsync);

@@ -60,6 +60,9 @@ constexpr Names<RopeScaling, 5> kRopeScalings{"scaling",
 constexpr Names<Carrier, 3> kCarriers{
     "carrier", {{{"auto", Carrier::kAuto}, {"ucx", Carrier::kUcx}, {"grpc", Carrier::kGrpc}}}};
 
+constexpr Names<CodecId, 2> kCodecs{
+    "codec", {{{"raw", CodecId::kRaw}, {"progressive", CodecId::kProgressive}}}};
+
 // numpy cannot hand out ml_dtypes' bfloat16, its own extension, through DLPack or the buffer
 // protocol; its bits it can.
 nb::object WithPortableDtype(nb::handle array) {
@@ -195,6 +198,16 @@ Tensors ReadTensors(const Namespace& name_space, nb::handle groups, bool writabl
   return tensors;
 }
 
+Tensors ReadPiece(const Namespace& name_space, uint32_t group, nb::handle key, nb::handle value) {
+  const Dtype dtype = ShapeOf(name_space, name_space.groups[group], 1).dtype;
+  Tensors tensors;
+  GroupViews views;
+  views.key = ReadTensor(key, dtype, false, "key", tensors);
+  if (!value.is_none()) views.value = ReadTensor(value, dtype, false, "value", tensors);
+  tensors.views.push_back(views);
+  return tensors;
+}
+
 Digest ReadDigest(nb::bytes bytes, const char* what) {
   const auto digest = Digest::FromBytes(std::string_view(bytes.c_str(), bytes.size()));
   if (digest) return *digest;
@@ -236,5 +249,7 @@ std::string RopePairingName(RopePairing pairing) { return kRopePairings.Name(pai
 RopeScaling ReadRopeScaling(const std::string& name) { return kRopeScalings.Read(name); }
 std::string RopeScalingName(RopeScaling scaling) { return kRopeScalings.Name(scaling); }
 Carrier ReadCarrier(const std::string& name) { return kCarriers.Read(name); }
+CodecId ReadCodec(const std::string& name) { return kCodecs.Read(name); }
+std::string CodecName(CodecId codec) { return kCodecs.Name(codec); }
 
 }  // namespace reprise::python

@@ -42,6 +42,10 @@ struct Tensors {
 // write to them, so read-only arrays are refused.
 Tensors ReadTensors(const Namespace& name_space, nanobind::handle groups, bool writable);
 
+// The tensors of one piece of a group, as `views[0]`. `value` is None when the group has no values.
+Tensors ReadPiece(const Namespace& name_space, uint32_t group, nanobind::handle key,
+                  nanobind::handle value);
+
 // Exactly 32 bytes. `what` names the argument.
 Digest ReadDigest(nanobind::bytes bytes, const char* what);
 nanobind::bytes WriteDigest(const Digest& digest);
@@ -59,5 +63,7 @@ std::string RopePairingName(RopePairing pairing);
 RopeScaling ReadRopeScaling(const std::string& name);
 std::string RopeScalingName(RopeScaling scaling);
 Carrier ReadCarrier(const std::string& name);
+CodecId ReadCodec(const std::string& name);
+std::string CodecName(CodecId codec);
 
 }  // namespace reprise::python

@@ -21,6 +21,7 @@ from importlib.metadata import version as _version
 
 from reprise._reprise import (
     Client,
+    EncodedPiece,
     LayerGroup,
     LoadResult,
     LookupResult,
@@ -41,6 +42,8 @@ from reprise._reprise import (
     Selection,
     SelectionResult,
     connect,
+    encode,
+    profile_name,
 )
 from reprise.errors import (
     CancelledError,
@@ -61,6 +64,7 @@ __all__ = [
     "Client",
     "DataLossError",
     "DeadlineExceededError",
+    "EncodedPiece",
     "InvalidArgumentError",
     "LayerGroup",
     "LoadResult",
@@ -87,4 +91,6 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "connect",
+    "encode",
+    "profile_name",
 ]

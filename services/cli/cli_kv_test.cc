@@ -1,0 +1,229 @@
+// KV of a dump through the real executable and a real store.
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <regex>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "services/cli/commands.h"
+#include "services/cli/reprise_process.h"
+
+namespace reprise::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+constexpr uint32_t kTokens = 600;  // two chunks and a rest
+constexpr uint32_t kStored = 512;
+constexpr size_t kKvRow = 2 * 2 * 32;  // 2 heads of 32, 16 bits
+constexpr size_t kQRow = 2 * kKvRow;
+
+constexpr char kManifest[] = R"({"format": "reprise-kv-dump/1", "model": "tiny",
+ "model_sha256": "00000000000000000000000000000000000000000000000000000000000000ab",
+ "q_heads": 4, "kv_heads": 2, "head_dim": 32, "layers": 3,
+ "per_layer": [
+  {"kind": "full", "window": null,
+   "rope": {"theta": 10000.0, "dims": 32, "pairing": "halves", "scale": 1.0}},
+  {"kind": "window", "window": 100,
+   "rope": {"theta": 500, "dims": 16, "pairing": "interleaved", "scale": 0.5}},
+  {"kind": "full", "window": null,
+   "rope": {"theta": 10000.0, "dims": 32, "pairing": "halves", "scale": 1.0}}],
+ "texts": [
+  {"name": "one", "sha256": "00000000000000000000000000000000000000000000000000000000000000cd",
+   "tokens": 600, "first_position": 0, "dir": "one"}]})";
+
+// bf16 of a normal distribution, each channel with a mean of its own.
+std::string Values(size_t bytes, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> gauss;
+  std::vector<float> means(kKvRow / 2);
+  for (float& mean : means) mean = 3 * gauss(random);
+  std::string values(bytes, '\0');
+  for (size_t i = 0; i < bytes / 2; ++i) {
+    const float value = means[i % means.size()] + gauss(random);
+    std::memcpy(values.data() + 2 * i, reinterpret_cast<const char*>(&value) + 2, 2);
+  }
+  return values;
+}
+
+class CliKvTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { store_ = new RunningStore({"--memory", "512MiB"}); }
+  static void TearDownTestSuite() {
+    EXPECT_EQ(store_->Stop(SIGTERM).exit_code, 0);
+    delete store_;
+  }
+
+  // A dump of its own, whose keys no other test has.
+  void SetUp() override {
+    fs::create_directories(scratch_.Path("dump/one"));
+    Manifest(kManifest);
+    static uint32_t seed = 0;
+    Write("tokens.u32", Pattern(kTokens * 4, ++seed));
+    for (uint32_t layer = 0; layer < 3; ++layer) {
+      const std::string name = "L00" + std::to_string(layer);
+      Write(name + ".k.bf16", Values(kTokens * kKvRow, seed * 100 + layer));
+      Write(name + ".v.bf16", Values(kTokens * kKvRow, seed * 100 + layer + 50));
+      Write(name + ".q.bf16", Values(kTokens * kQRow, seed));
+    }
+  }
+
+  void Manifest(const std::string& json) const { scratch_.Write("dump/dump.json", json); }
+  void Write(const std::string& name, const std::string& bytes) const {
+    scratch_.Write("dump/one/" + name, bytes);
+  }
+  std::string dump() const { return scratch_.Path("dump"); }
+  Finished Put(std::vector<std::string> more = {}) const {
+    more.insert(more.begin(), {"put", "--kv", dump()});
+    return store_->Run(more);
+  }
+  Finished Get(const std::string& out, std::vector<std::string> more = {}) const {
+    more.insert(more.begin(), {"get", "--kv", dump(), "-o", scratch_.Path(out)});
+    return store_->Run(more);
+  }
+  std::string Stored(const std::string& name, size_t row_bytes) const {
+    return ReadWhole(scratch_.Path("dump/one/" + name)).substr(0, kStored * row_bytes);
+  }
+
+  static RunningStore* store_;
+  ScratchDir scratch_;
+};
+RunningStore* CliKvTest::store_ = nullptr;
+
+TEST_F(CliKvTest, TheLosslessLevelGivesTheSameBytesInADumpOfTheSameFormat) {
+  const Finished put = Put();
+  ASSERT_EQ(put.exit_code, kExitOk) << put.err;
+  EXPECT_THAT(put.out, HasSubstr("one: 512 tokens in 2 chunks, 4 pieces stored, 0 already held"));
+  EXPECT_THAT(put.out, HasSubstr("its last 88 tokens fill no chunk and were left out"));
+  EXPECT_TRUE(std::regex_search(put.out, std::regex("\n +5 +[0-9]+ .* 0\\.0000 +0\\.0000\n")))
+      << put.out;
+
+  const Finished get = Get("out");
+  ASSERT_EQ(get.exit_code, kExitOk) << get.err;
+  EXPECT_THAT(get.out, HasSubstr("one: 512 tokens at level 5"));
+  EXPECT_THAT(get.out, HasSubstr("exact\nwrote " + scratch_.Path("out")));
+  EXPECT_EQ(ReadWhole(scratch_.Path("out/one/tokens.u32")), Stored("tokens.u32", 4));
+  for (const char* layer : {"L000", "L001", "L002"}) {
+    for (const char* tensor : {".k.bf16", ".v.bf16", ".q.bf16"}) {
+      const std::string name = layer + std::string(tensor);
+      EXPECT_EQ(ReadWhole(scratch_.Path("out/one/" + name)),
+                Stored(name, tensor[1] == 'q' ? kQRow : kKvRow))
+          << name;
+    }
+  }
+  const Finished again = store_->Run({"put", "--kv", scratch_.Path("out")});
+  EXPECT_EQ(again.exit_code, kExitOk) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("0 pieces stored, 4 already held"));
+}
+
+double Field(const std::string& json, const std::string& name) {
+  std::smatch match;
+  const std::regex field("\"" + name + "\": ([0-9.e+-]+)");
+  return std::regex_search(json, match, field) ? std::stod(match[1]) : -1;
+}
+
+TEST_F(CliKvTest, ALowerLevelMovesFewerBytesAndLosesMore) {
+  ASSERT_EQ(Put({"--json"}).exit_code, kExitOk);
+  double bytes = 0;
+  double lost = 1;
+  for (const char* level : {"0", "1", "2", "3", "4"}) {
+    const std::string out = std::string("level") + level;
+    const Finished get = Get(out, {"--level", level, "--json"});
+    ASSERT_EQ(get.exit_code, kExitOk) << get.err;
+    EXPECT_EQ(Field(get.out, "level"), std::stod(level));
+    EXPECT_GT(Field(get.out, "bytes_received"), bytes);
+    EXPECT_LT(Field(get.out, "key_distortion"), lost);
+    EXPECT_GT(Field(get.out, "key_distortion"), 0);
+    EXPECT_THAT(get.out, HasSubstr("\"lossless\": false"));
+    bytes = Field(get.out, "bytes_received");
+    lost = Field(get.out, "key_distortion");
+    const std::string loaded = ReadWhole(scratch_.Path(out + "/one/L001.k.bf16"));
+    EXPECT_EQ(loaded.size(), kStored * kKvRow);
+    EXPECT_NE(loaded, Stored("L001.k.bf16", kKvRow));
+  }
+}
+
+TEST_F(CliKvTest, LevelsThatDoNotExistAreRefused) {
+  ASSERT_EQ(Put().exit_code, kExitOk);
+  const Finished six = Get("out", {"--level", "6"});
+  EXPECT_EQ(six.exit_code, kExitError);
+  EXPECT_EQ(six.err, "reprise: level 6 does not exist: the pieces of one have levels 0 to 5\n");
+  EXPECT_EQ(Get("out", {"--level", "16"}).exit_code, kExitUsage);
+  EXPECT_EQ(Get("out", {"--level", "-1"}).exit_code, kExitUsage);
+  EXPECT_FALSE(fs::exists(scratch_.Path("out")));
+}
+
+TEST_F(CliKvTest, RawHasOneLevel) {
+  const Finished put = Put({"--codec", "raw"});
+  ASSERT_EQ(put.exit_code, kExitOk) << put.err;
+  EXPECT_FALSE(std::regex_search(put.out, std::regex("\n +1 "))) << put.out;
+  EXPECT_THAT(Get("out", {"--level", "1"}).err,
+              HasSubstr("level 1 does not exist: the pieces of one have level 0 alone"));
+  const Finished get = Get("out", {"--level", "0"});
+  EXPECT_EQ(get.exit_code, kExitOk) << get.err;
+  EXPECT_THAT(get.out, HasSubstr("exact"));
+  EXPECT_EQ(ReadWhole(scratch_.Path("out/one/L002.v.bf16")), Stored("L002.v.bf16", kKvRow));
+}
+
+TEST_F(CliKvTest, AMissWritesNothing) {
+  const Finished get = Get("out");
+  EXPECT_EQ(get.exit_code, kExitMiss);
+  EXPECT_THAT(get.err, StartsWith("reprise: one, chunk 0: not held"));
+  ASSERT_EQ(Put().exit_code, kExitOk);
+  fs::create_directories(scratch_.Path("there"));
+  EXPECT_THAT(Get("there").err, HasSubstr("is there already"));
+  // Of the directory only the dump, and what the test made, are left.
+  size_t entries = 0;
+  for ([[maybe_unused]] const auto& entry : fs::directory_iterator(scratch_.Path(""))) ++entries;
+  EXPECT_EQ(entries, 2u);
+}
+
+std::string Without(std::string text, const std::string& part, const std::string& with = "") {
+  text.replace(text.find(part), part.size(), with);
+  return text;
+}
+
+TEST_F(CliKvTest, WhatADumpLacksIsNamed) {
+  const auto expect = [&](const std::string& says, std::vector<std::string> more = {}) {
+    const Finished put = Put(std::move(more));
+    EXPECT_EQ(put.exit_code, kExitError) << put.out;
+    EXPECT_THAT(put.err, HasSubstr(says));
+    EXPECT_EQ(std::count(put.err.begin(), put.err.end(), '\n'), 1) << put.err;
+  };
+  const std::string json = kManifest;
+  Manifest(Without(json, "\"kv_heads\": 2, "));
+  expect("dump.json: kv_heads is missing");
+  Manifest(Without(json, "\"theta\": 500, "));
+  expect("dump.json: per_layer[1].rope: theta is missing");
+  Manifest(Without(json, "\"window\": 100", "\"window\": null"));
+  expect("per_layer[1]: window is not a whole number");
+  Manifest(Without(json, "dump/1", "dump/2"));
+  expect("format is \"reprise-kv-dump/2\"; this build reads reprise-kv-dump/1");
+  Manifest(Without(json, "\"first_position\": 0", "\"first_position\": 7"));
+  expect("first_position is 7");
+  Manifest(Without(json, "\"dir\": \"one\"", "\"dir\": \"../one\""));
+  expect("dir \"../one\" leaves the dump");
+  Manifest("[1, 2");
+  expect("dump.json: line ");
+  Manifest(json);
+  expect("has no text \"two\", but one", {"--text", "two"});
+  expect("L000.k.fp16: No such file or directory; the dump has bf16: add --dtype bf16",
+         {"--dtype", "fp16"});
+  Write("L002.v.bf16", "short");
+  expect("L002.v.bf16 has 5 bytes; 600 tokens take 76800");
+  Write("tokens.u32", "abcd");
+  expect("tokens.u32 has 4 bytes; 600 token ids take 2400");
+  fs::remove(scratch_.Path("dump/one/tokens.u32"));
+  expect("keys are made of token ids, which this dump lacks");
+  fs::remove(scratch_.Path("dump/dump.json"));
+  expect("dump.json: No such file or directory");
+}
+
+}  // namespace
+}  // namespace reprise::cli
