@@ -190,6 +190,7 @@ std::string TextJson(const KvDump::Text& text) {
 template <typename T>
 std::string ListJson(const std::vector<T>& entries, std::string (*json)(const T&)) {
   std::vector<std::string> lines;
+  lines.reserve(entries.size());
   for (const T& entry : entries) lines.push_back(json(entry));
   return absl::StrCat("[\n  ", absl::StrJoin(lines, ",\n  "), "]");
 }
