@@ -117,7 +117,7 @@ class Report:
 
     @property
     def _middle(self) -> str:
-        return "median" if len(self.whole.ttft_ms) > 1 else "once"
+        return "median" if len(self.whole.ttft_ms) > 1 else "time"
 
     def _notes(self) -> list[str]:
         """What the times of the table are, and are not."""
