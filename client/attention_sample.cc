@@ -1,10 +1,9 @@
 #include "client/attention_sample.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <random>
-
-#include "codec/progressive/float16.h"
 
 namespace reprise::client {
 namespace {
@@ -16,7 +15,20 @@ constexpr uint32_t kChunkTokens = 256;
 constexpr size_t kRowValues = size_t{kHeads} * kDims;
 
 float ValueOf(Dtype dtype, uint16_t bits) {
-  return dtype == Dtype::kBf16 ? progressive::FloatOfBf16(bits) : progressive::FloatOfFp16(bits);
+  if (dtype == Dtype::kBf16) return std::bit_cast<float>(uint32_t{bits} << 16);
+  const int exponent = bits >> 10 & 31;
+  const int mantissa = (bits & 1023) + (exponent > 0 ? 1024 : 0);
+  const float magnitude = std::ldexp(static_cast<float>(mantissa), std::max(exponent, 1) - 25);
+  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+// Towards zero; what fp16 holds as a denormal only becomes 0.
+uint16_t BitsOf(Dtype dtype, float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  if (dtype == Dtype::kBf16) return static_cast<uint16_t>(bits >> 16);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  const uint32_t half = magnitude < 0x38800000 ? 0 : (magnitude >> 13) - (112U << 10);
+  return static_cast<uint16_t>((bits >> 16 & 0x8000) | half);
 }
 
 Namespace SampleNamespace(Dtype dtype) {
@@ -41,7 +53,7 @@ Namespace SampleNamespace(Dtype dtype) {
 AttentionSample::AttentionSample(Dtype dtype, uint32_t chunks)
     : name_space_(SampleNamespace(dtype)),
       key_{dtype, chunks * kChunkTokens,
-           std::vector<uint16_t>(kLayers * chunks * kChunkTokens * kRowValues)},
+           std::vector<uint16_t>(size_t{kLayers} * chunks * kChunkTokens * kRowValues)},
       value_(key_) {}
 
 void AttentionSample::Fill(uint32_t seed) {
@@ -55,8 +67,7 @@ void AttentionSample::Fill(uint32_t seed) {
     for (size_t i = 0; i < tensor->bits.size(); ++i) {
       const size_t channel = i % kRowValues;
       const float value = means[channel] + deviations[channel] * gauss(random);
-      tensor->bits[i] =
-          tensor->dtype == Dtype::kBf16 ? progressive::Bf16Of(value) : progressive::Fp16Of(value);
+      tensor->bits[i] = BitsOf(tensor->dtype, value);
     }
   }
 }
@@ -80,8 +91,8 @@ float AttentionSample::Tensor::Lost(const Tensor& exact, uint32_t begin, uint32_
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     double error = 0;
     double norm = 0;
-    for (size_t i = (layer * tokens + begin) * kRowValues; i < (layer * tokens + end) * kRowValues;
-         ++i) {
+    for (size_t i = (size_t{layer} * tokens + begin) * kRowValues;
+         i < (size_t{layer} * tokens + end) * kRowValues; ++i) {
       const double was = ValueOf(dtype, exact.bits[i]);
       const double lost = ValueOf(dtype, bits[i]) - was;
       error += lost * lost;

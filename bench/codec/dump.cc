@@ -1,39 +1,34 @@
 #include "bench/codec/dump.h"
 
 #include <cmath>
-#include <cstdio>
-#include <exception>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
-#include "yaml-cpp/yaml.h"
 
 #include "codec/progressive/rope_angles.h"
+#include "services/cli/kv_dump.h"
 
 namespace reprise::bench {
 namespace {
 
-progressive::BlockShape ShapeOf(const YAML::Node& dump, const YAML::Node& layer, Dtype dtype,
-                                char tensor) {
+progressive::BlockShape ShapeOf(const cli::KvDump& dump, const cli::KvDump::Layer& layer,
+                                Dtype dtype, char tensor) {
   progressive::BlockShape shape;
   shape.dtype = dtype;
-  shape.heads = dump["kv_heads"].as<uint32_t>();
-  shape.dims = dump["head_dim"].as<uint32_t>();
+  shape.heads = dump.kv_heads;
+  shape.dims = dump.head_dim;
   if (tensor == 'v') {
     shape.token_scales = true;
     return shape;
   }
-  const YAML::Node rope = layer["rope"];
-  const auto dims = rope["dims"].as<uint32_t>();
+  const uint32_t dims = layer.rotated_dims;
   if (dims == 0) return shape;
-  shape.rope = {.pairing = rope["pairing"].as<std::string>() == "halves"
-                               ? RopePairing::kHalves
-                               : RopePairing::kInterleaved,
-                .first_dim = 0,
+  shape.rope = {.pairing = layer.pairing,
+                .first_dim = layer.has_value() ? 0 : dump.head_dim - dims,
                 .dims = dims};
   for (uint32_t pair = 0; pair < dims / 2; ++pair) {
-    const double rate = std::pow(rope["theta"].as<double>(), -2.0 * pair / dims);
-    shape.rope_rates.push_back(progressive::TurnsOf(rate * rope["scale"].as<double>()));
+    const double rate = std::pow(layer.theta, -2.0 * pair / dims);
+    shape.rope_rates.push_back(progressive::TurnsOf(rate * layer.scale));
   }
   return shape;
 }
@@ -47,33 +42,6 @@ absl::StatusOr<std::vector<uint16_t>> ReadValues(const std::filesystem::path& pa
         absl::StrCat(path.string(), " does not have exactly ", count * 2, " bytes"));
   }
   return values;
-}
-
-absl::StatusOr<std::vector<DumpTensor>> Read(const std::filesystem::path& directory,
-                                             const std::string& dtype) {
-  const YAML::Node dump = YAML::LoadFile((directory / "dump.json").string());
-  std::vector<DumpTensor> tensors;
-  uint32_t index = 0;
-  for (const YAML::Node& text : dump["texts"]) {
-    const std::filesystem::path folder = directory / text["dir"].as<std::string>();
-    for (uint32_t layer = 0; layer < dump["layers"].as<uint32_t>(); ++layer) {
-      for (const char tensor : {'k', 'v'}) {
-        DumpTensor& read = tensors.emplace_back();
-        read.shape = ShapeOf(dump, dump["per_layer"][layer],
-                             dtype == "bf16" ? Dtype::kBf16 : Dtype::kFp16, tensor);
-        read.text = index;
-        read.tokens = text["tokens"].as<uint32_t>();
-        read.first_position = text["first_position"].as<uint64_t>();
-        char name[32];
-        std::snprintf(name, sizeof(name), "L%03u.%c.%s", layer, tensor, dtype.c_str());
-        REPRISE_ASSIGN_OR_RETURN(
-            read.values,
-            ReadValues(folder / name, size_t{read.tokens} * read.shape.heads * read.shape.dims));
-      }
-    }
-    ++index;
-  }
-  return tensors;
 }
 
 }  // namespace
@@ -95,12 +63,25 @@ absl::StatusOr<std::vector<DumpTensor>> ReadDump(const std::filesystem::path& di
   if (dtype != "bf16" && dtype != "fp16") {
     return absl::InvalidArgumentError(absl::StrCat("no dtype '", dtype, "'; bf16 or fp16"));
   }
-  try {
-    return Read(directory, dtype);
-  } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(
-        absl::StrCat((directory / "dump.json").string(), ": ", error.what()));
+  REPRISE_ASSIGN_OR_RETURN(const cli::KvDump dump, cli::ReadKvDump(directory));
+  const Dtype stored = dtype == "bf16" ? Dtype::kBf16 : Dtype::kFp16;
+  std::vector<DumpTensor> tensors;
+  for (uint32_t text = 0; text < dump.texts.size(); ++text) {
+    for (uint32_t layer = 0; layer < dump.layers.size(); ++layer) {
+      for (const char tensor : {'k', 'v'}) {
+        if (tensor == 'v' && !dump.layers[layer].has_value()) continue;
+        DumpTensor& read = tensors.emplace_back();
+        read.shape = ShapeOf(dump, dump.layers[layer], stored, tensor);
+        read.text = text;
+        read.tokens = dump.texts[text].tokens;
+        read.first_position = dump.texts[text].first_position;
+        REPRISE_ASSIGN_OR_RETURN(
+            read.values, ReadValues(dump.File(dump.texts[text], layer, tensor, stored),
+                                    size_t{read.tokens} * read.shape.heads * read.shape.dims));
+      }
+    }
   }
+  return tensors;
 }
 
 }  // namespace reprise::bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.fidelity.ours import Reprise
 from bench.kv.baselines.registry import baselines
 from bench.kv.baselines.scheme import Scheme
 
@@ -10,7 +11,7 @@ def ours() -> list[Scheme]:
     """Reprise's codec through its Python binding: one encode, one level per plane. Names begin
     with rows.OURS; the one named just that is what every ratio is about.
     """
-    return []
+    return [Reprise()]
 
 
 def schemes() -> list[Scheme]:

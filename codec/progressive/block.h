@@ -35,7 +35,8 @@ struct BlockShape {
   friend bool operator==(const BlockShape&, const BlockShape&) = default;
 };
 
-// Where an encoder departs from the base step, from a profile; 0 and empty without one.
+// Where an encoder departs from the base step, from a profile. Without `channels` the encoder
+// decides itself, from their means.
 struct StepChoice {
   int32_t octaves = 0;               // finer, all channels, -kOctaveLimit - 1 to kOctaveLimit
   std::span<const int8_t> channels;  // of heads x dims, in memory order: finer still, same limits;
@@ -64,8 +65,9 @@ class BlockEncoder {
  private:
   [[nodiscard]] bool EncodeTiles(const TensorView& view, uint64_t first_position, uint32_t sinks,
                                  EncodedBlock* block, const StepChoice& choice);
+  // Memory order becomes coding order.
   void SetOctaves(std::span<const int8_t> channels);
-  void AppendOctaves(std::vector<uint8_t>& bytes) const;
+  std::span<const int8_t> OctavesOf(const Tile& tile) const;
   // The base plane's cell, from the first tile.
   float ChooseStep() const;
 
@@ -87,14 +89,10 @@ class BlockDecoder {
                       const TensorView& view);
 
  private:
-  // False when they are cut short.
-  [[nodiscard]] bool ReadOctaves(ByteReader& reader);
-
   const BlockShape shape_;
   const Tiling tiling_;
   TileDecoder decoder_;
   RopeTable rope_;
-  std::vector<int8_t> octaves_;
 };
 
 }  // namespace reprise::progressive

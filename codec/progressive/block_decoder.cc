@@ -15,17 +15,6 @@ BlockDecoder::BlockDecoder(BlockShape shape, const Kernels& kernels)
       tiling_(Tiling::Of(shape_.heads, shape_.dims, shape_.rope)),
       decoder_(kernels, shape_.dtype) {}
 
-bool BlockDecoder::ReadOctaves(ByteReader& reader) {
-  const auto kind = reader.Read<uint8_t>();
-  octaves_.assign(kind == 0 ? 0 : size_t{shape_.heads} * shape_.dims, 0);
-  const uint8_t* bytes = reader.Take((octaves_.size() + 1) / 2);
-  if (!reader.ok() || kind > 1) return false;
-  for (size_t i = 0; i < octaves_.size(); ++i) {
-    octaves_[i] = static_cast<int8_t>((bytes[i / 2] >> i % 2 * 4 & 15) - kOctaveLimit - 1);
-  }
-  return true;
-}
-
 absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t first_position,
                                   const TensorView& view) {
   const uint32_t tokens = view.shape[1];
@@ -53,9 +42,6 @@ absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t fir
   const auto step = readers[0].Read<float>();
   if (!(step > 0) || !std::isfinite(step)) {
     return absl::DataLossError(absl::StrCat("a block has the step ", step));
-  }
-  if (!ReadOctaves(readers[0])) {
-    return absl::DataLossError("a block's steps are cut short or of an unknown kind");
   }
   const uint32_t sinks = SinkCount(first_position, tokens);
   const uint8_t* sink_bytes = readers[0].Take(RawBytes(shape_, sinks));
@@ -89,8 +75,7 @@ absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t fir
                                             .first_token = first,
                                             .tokens = std::min(kTileTokens, tokens - first),
                                             .step = step,
-                                            .token_scales = shape_.token_scales,
-                                            .octaves = OctavesOf(octaves_, tiling_, tile)},
+                                            .token_scales = shape_.token_scales},
                                            std::span(parts).first(planes.size()));
       if (!decoded) {
         return absl::DataLossError(

@@ -59,14 +59,9 @@ void BlockEncoder::SetOctaves(std::span<const int8_t> channels) {
   }
 }
 
-void BlockEncoder::AppendOctaves(std::vector<uint8_t>& bytes) const {
-  bytes.push_back(octaves_.empty() ? 0 : 1);
-  const auto nibble = [&](size_t i) {
-    return i < octaves_.size() ? static_cast<uint32_t>(octaves_[i] + kOctaveLimit + 1) : 0U;
-  };
-  for (size_t i = 0; i < octaves_.size(); i += 2) {
-    bytes.push_back(static_cast<uint8_t>(nibble(i) | nibble(i + 1) << 4));
-  }
+std::span<const int8_t> BlockEncoder::OctavesOf(const Tile& tile) const {
+  if (octaves_.empty()) return {};
+  return std::span(octaves_).subspan(tiling_.groups[tile.first_group].position, tile.channels);
 }
 
 bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, uint32_t sinks,
@@ -79,7 +74,6 @@ bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, 
   const size_t step_at = base.size();
   base.resize(step_at + sizeof(step));
   SetOctaves(choice.channels);
-  AppendOctaves(base);
   AppendTokens(view, 0, sinks, base);
   // Room for the length of each tile's part.
   std::array<size_t, kPlanes> lengths{};
@@ -99,7 +93,7 @@ bool BlockEncoder::EncodeTiles(const TensorView& view, uint64_t first_position, 
                                          .tokens = std::min(kTileTokens, tokens - first),
                                          .sinks = first == 0 ? sinks : 0,
                                          .token_scales = shape_.token_scales,
-                                         .octaves = OctavesOf(octaves_, tiling_, tile)});
+                                         .octaves = OctavesOf(tile)});
       if (!loaded) return false;
       if (index == 0) {
         step = ChooseStep() * PowerOfTwo(-choice.octaves);

@@ -5,12 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <span>
 #include <vector>
 
 #include "codec/progressive/block.h"
 #include "codec/progressive/format.h"
-#include "codec/progressive/tiling.h"
 
 namespace reprise::progressive {
 
@@ -18,13 +16,6 @@ namespace reprise::progressive {
 // nothing more.
 inline constexpr uint8_t kModeRaw = 0;
 inline constexpr uint8_t kModeCoded = 1;
-
-// What one tile's channels have of what all channels have, in coding order.
-inline std::span<const int8_t> OctavesOf(std::span<const int8_t> octaves, const Tiling& tiling,
-                                         const Tile& tile) {
-  if (octaves.empty()) return {};
-  return octaves.subspan(tiling.groups[tile.first_group].position, tile.channels);
-}
 
 inline uint32_t SinkCount(uint64_t first_position, uint32_t tokens) {
   return first_position == 0 ? std::min(kSinkTokens, tokens) : 0;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -276,11 +277,15 @@ TEST_P(BlockTest, DamagedBytesAreRefusedOrDecodeWithinTheView) {
   EXPECT_GT(refused, 1000U);
 }
 
+std::string NameOf(const ::testing::TestParamInfo<InstructionSet>& set) {
+  constexpr std::array kNames = {"Scalar", "Avx2", "Avx512"};
+  return kNames[static_cast<size_t>(set.param)];
+}
+
 INSTANTIATE_TEST_SUITE_P(All, BlockTest,
-                         ::testing::Values(InstructionSet::kScalar, InstructionSet::kAvx512),
-                         [](const auto& parameter) {
-                           return parameter.param == InstructionSet::kScalar ? "Scalar" : "Avx512";
-                         });
+                         ::testing::Values(InstructionSet::kScalar, InstructionSet::kAvx2,
+                                           InstructionSet::kAvx512),
+                         NameOf);
 
 }  // namespace
 }  // namespace reprise::progressive

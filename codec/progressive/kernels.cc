@@ -1,9 +1,26 @@
 #include "codec/progressive/kernels.h"
 
+#include <cpuid.h>
+
+#include "codec/progressive/avx2_kernels.h"
 #include "codec/progressive/avx512_kernels.h"
 
 namespace reprise::progressive {
 namespace {
+
+// Not all compilers know F16C by name.
+bool HasF16c() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("popcnt") && HasF16c();
+}
 
 bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -18,7 +35,7 @@ const Kernels* KernelsOf(InstructionSet set) {
     case InstructionSet::kScalar:
       return &ScalarKernels();
     case InstructionSet::kAvx2:
-      return nullptr;
+      return HasAvx2() ? &Avx2Kernels() : nullptr;
     case InstructionSet::kAvx512:
       return HasAvx512() ? &Avx512Kernels() : nullptr;
   }
@@ -26,7 +43,9 @@ const Kernels* KernelsOf(InstructionSet set) {
 }
 
 const Kernels& BestKernels() {
-  static const Kernels& best = HasAvx512() ? Avx512Kernels() : ScalarKernels();
+  static const Kernels& best = HasAvx512() ? Avx512Kernels()
+                               : HasAvx2() ? Avx2Kernels()
+                                           : ScalarKernels();
   return best;
 }
 

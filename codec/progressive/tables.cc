@@ -35,6 +35,8 @@ SlotTable MakeSlotTable(const Frequencies& frequencies) {
   SlotTable table;
   uint32_t slot = 0;
   for (uint32_t symbol = 0; symbol < frequencies.size(); ++symbol) {
+    table.frequency_of[symbol] = frequencies[symbol];
+    table.first_of[symbol] = static_cast<uint8_t>(slot);
     for (uint32_t i = 0; i < frequencies[symbol] && slot < kSlots; ++i, ++slot) {
       table.symbol[slot] = static_cast<uint8_t>(symbol);
       table.frequency[slot] = frequencies[symbol];

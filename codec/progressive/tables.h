@@ -17,6 +17,9 @@ struct SlotTable {
   std::array<uint8_t, kSlots> symbol{};
   std::array<uint8_t, kSlots> frequency{};
   std::array<uint8_t, kSlots> bias{};
+  // By symbol: its frequency and its first slot.
+  std::array<uint8_t, 16> frequency_of{};
+  std::array<uint8_t, 16> first_of{};
 };
 
 // What an encoder looks up by symbol. Where a state x has room for the symbol, pushing it makes

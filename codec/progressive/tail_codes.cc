@@ -15,6 +15,7 @@ struct Length {
 // the space of codes.
 void Set(TailCode& code, TailContext context, std::initializer_list<Length> lengths) {
   uint16_t* by_slot = code.by_slot.data() + context * kTailSlots;
+  uint8_t* by_slot_packed = code.by_slot_packed.data() + context * kTailSlots;
   uint16_t* by_symbol = code.by_symbol.data() + context * kTailSymbols;
   std::fill(by_symbol, by_symbol + kTailSymbols, kNoCode);
   uint32_t next = 0;  // in units of 2^-6, from the highest bit
@@ -25,6 +26,7 @@ void Set(TailCode& code, TailContext context, std::initializer_list<Length> leng
     by_symbol[symbol] = static_cast<uint16_t>(reversed | bits << 8);
     for (uint32_t slot = reversed; slot < kTailSlots; slot += 1U << bits) {
       by_slot[slot] = static_cast<uint16_t>(symbol | bits << 8);
+      by_slot_packed[slot] = static_cast<uint8_t>(symbol | bits << 4);
     }
     next += kTailSlots >> bits;
   }

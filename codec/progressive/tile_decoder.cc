@@ -19,12 +19,13 @@ constexpr size_t kMaximumWords = size_t{kTileChannels} * kTileTokens;
 bool ReadNumbers(ByteReader& reader, std::span<int32_t> numbers) {
   const int32_t smallest = reader.Read<int16_t>();
   const uint32_t width = reader.Read<uint8_t>();
-  if (width != 4 && width != 8 && width != 16) return false;
+  if (width != 0 && width != 4 && width != 8 && width != 16) return false;
   const uint8_t* bytes = reader.Take((numbers.size() * width + 7) / 8);
   if (!reader.ok()) return false;
   for (size_t i = 0; i < numbers.size(); ++i) {
     uint32_t above = 0;
-    if (width == 4) {
+    if (width == 0) {
+    } else if (width == 4) {
       above = bytes[i / 2] >> i % 2 * 4 & 15;
     } else if (width == 8) {
       above = bytes[i];
@@ -53,15 +54,15 @@ bool TileDecoder::Decode(const Target& target, std::span<const ByteSpan> planes)
   for (uint32_t plane = 0; plane <= level_; ++plane) {
     ByteReader reader(planes[plane]);
     if (plane == 0 && target.token_scales && !ReadTokenScales(reader)) return false;
-    if (plane == 0 && !ReadMeans(reader)) return false;
+    if (plane == 0 && !(ReadOctaves(reader) && ReadMeans(reader))) return false;
     if (!ReadPlane(plane, reader) || reader.left() != 0) return false;
   }
   if (lossless_) {
     ByteReader reader(planes.back());
     if (!ReadTail(reader) || reader.left() != 0) return false;
   }
-  for (uint32_t g = 0; g < target.tile->group_count; ++g) {
-    if (!DecodeGroup(target.tiling->groups[target.tile->first_group + g])) return false;
+  for (const Group& group : groups()) {
+    if (!DecodeGroup(group)) return false;
   }
   return std::ranges::all_of(std::span(coded_).first(level_ + 1), IsUsedUp) &&
          (!lossless_ || IsUsedUp(coded_.back()));
@@ -73,6 +74,23 @@ bool TileDecoder::ReadTokenScales(ByteReader& reader) {
   if (!reader.ok() || std::abs(smallest) > kTokenExponentLimit) return false;
   for (uint32_t token = 0; token < rows_ * kLanes; ++token) {
     token_scales_.Set(token, smallest + (offsets[token / 2] >> token % 2 * 4 & 15));
+  }
+  return true;
+}
+
+bool TileDecoder::ReadOctaves(ByteReader& reader) {
+  std::array<int32_t, kTileChannels> numbers{};
+  if (!ReadNumbers(reader, std::span(numbers).first(UnitCount(groups())))) return false;
+  uint32_t unit = 0;
+  uint32_t position = 0;
+  for (const Group& group : groups()) {
+    for (uint32_t k = 0; k < group.channels; ++k, ++position) {
+      const int32_t octaves = numbers[unit];
+      if (octaves < -kOctaveLimit - 1 || octaves > kOctaveLimit) return false;
+      channels_[position].octaves = octaves;
+      channels_[position].step = FinerStep(target_.step, octaves);
+      if (k % Together(group) == Together(group) - 1) ++unit;
+    }
   }
   return true;
 }
@@ -92,8 +110,6 @@ bool TileDecoder::ReadMeans(ByteReader& reader) {
     }
     channel.stored_class = static_cast<uint32_t>(classes[position]);
     channel.code = CodeOf(channel.stored_class);
-    channel.octaves = target_.octaves.empty() ? 0 : target_.octaves[position];
-    channel.step = FinerStep(target_.step, channel.octaves);
     channel.mean = static_cast<float>(means[position]) * (channel.step * kMeanStep);
     channel.plane_count = 0;
   }
@@ -197,10 +213,10 @@ bool TileDecoder::DecodeChannel(uint32_t position, bool rotated, float* values) 
 }
 
 bool TileDecoder::DecodeGroup(const Group& group) {
-  const uint32_t base = group.position - target_.tiling->groups[target_.tile->first_group].position;
+  const uint32_t base = group.position - groups().front().position;
   const auto round = dtype_ == Dtype::kBf16 ? kernels_.round_bf16 : kernels_.round_fp16;
   const TailCode& code = TailCodeOf(group.rotated ? TailKind::kTurned : unrotated_tail_);
-  const uint32_t together = group.rotated ? 2 : 1;
+  const uint32_t together = Together(group);
   for (uint32_t k = 0; k < group.channels; k += together) {
     for (uint32_t i = 0; i < together; ++i) {
       if (!DecodeChannel(base + k + i, group.rotated, pair_values_[i].data())) return false;

@@ -31,7 +31,6 @@ class TileDecoder {
     uint32_t tokens = 0;
     float step = 0;
     bool token_scales = false;
-    std::span<const int8_t> octaves;  // of the tile's channels; empty: all 0
   };
 
   // `planes`: the tile's bytes of planes 0 to planes.size() - 1. False, leaving the tile's elements
@@ -55,10 +54,12 @@ class TileDecoder {
     uint32_t left = 0;
   };
 
+  std::span<const Group> groups() const { return GroupsOf(*target_.tiling, *target_.tile); }
   const float* token_scales() const {
     return target_.token_scales ? token_scales_.scales.data() : nullptr;
   }
   [[nodiscard]] bool ReadTokenScales(ByteReader& reader);
+  [[nodiscard]] bool ReadOctaves(ByteReader& reader);
   [[nodiscard]] bool ReadMeans(ByteReader& reader);
   [[nodiscard]] bool ReadPlane(uint32_t plane, ByteReader& reader);
   [[nodiscard]] bool ReadTail(ByteReader& reader);

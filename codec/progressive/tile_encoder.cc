@@ -15,14 +15,15 @@ void Append(std::vector<uint8_t>& bytes, const void* values, size_t size) {
   bytes.insert(bytes.end(), begin, begin + size);
 }
 
-// The smallest, the width in bits (4, 8 or 16) of what the others have above it, and that.
+// The smallest, the width in bits (0, 4, 8 or 16) of what the others have above it, and that.
 void AppendNumbers(std::span<const int32_t> numbers, std::vector<uint8_t>& bytes) {
   const auto [least, largest] = std::ranges::minmax(numbers);
   const int32_t range = largest - least;
-  const uint8_t width = range < 16 ? 4 : (range < 256 ? 8 : 16);
+  const uint8_t width = range == 0 ? 0 : (range < 16 ? 4 : (range < 256 ? 8 : 16));
   const auto smallest = static_cast<int16_t>(least);
   Append(bytes, &smallest, sizeof(smallest));
   bytes.push_back(width);
+  if (width == 0) return;
   const auto above = [&](size_t i) {
     return i < numbers.size() ? static_cast<uint32_t>(numbers[i] - least) : 0U;
   };
@@ -56,6 +57,13 @@ int32_t NearestExponent(float mean_square) {
   // The square lies in [2^exponent, 2^(exponent + 1)); odd exponents round up.
   const int32_t exponent = static_cast<int32_t>(bits >> 23) - 127;
   return std::clamp((exponent + 1) >> 1, -kTokenExponentLimit, kTokenExponentLimit);
+}
+
+// Within 0.09, the same on every machine.
+float Log2(float value) {
+  int exponent = 0;
+  const float mantissa = std::frexp(value, &exponent);
+  return static_cast<float>(exponent - 2) + 2 * mantissa;
 }
 
 float AddPairwise(std::array<float, 16> sums) {
@@ -114,9 +122,9 @@ float TileEncoder::Deviation() const {
 
 bool TileEncoder::Quantize(float step) {
   step_ = step;
+  ChooseOctaves();
   for (uint32_t position = 0; position < source_.tile->channels; ++position) {
     Channel& channel = channels_[position];
-    channel.octaves = source_.octaves.empty() ? 0 : source_.octaves[position];
     channel.step = FinerStep(step, channel.octaves);
     if (!StoreMean(position)) return false;
   }
@@ -179,6 +187,39 @@ bool TileEncoder::MeasureGroup(const Group& group) {
     }
   }
   return true;
+}
+
+void TileEncoder::ChooseOctaves() {
+  for (uint32_t position = 0; position < source_.tile->channels; ++position) {
+    channels_[position].octaves = source_.octaves.empty() ? 0 : source_.octaves[position];
+  }
+  if (!source_.octaves.empty()) return;
+  // Channels of K with large means meet large queries (docs/codec.md), so they are worth finer
+  // steps: by the power kMeanWeight of the mean, relative to the tile's.
+  std::array<float, kTileChannels> logarithms{};
+  float sum = 0;
+  float count = 0;
+  for (const Group& group : groups()) {
+    if (!group.rotated) continue;
+    for (uint32_t k = 0; k < group.channels; k += 2) {
+      const uint32_t position = PositionInTile(group) + k;
+      const float a = channels_[position].mean;
+      const float b = channels_[position + 1].mean;
+      logarithms[position] = Log2(std::max((a * a + b * b) / (step_ * step_), kSmallestMean));
+      sum += logarithms[position];
+      ++count;
+    }
+  }
+  for (const Group& group : groups()) {
+    if (!group.rotated) continue;
+    for (uint32_t k = 0; k < group.channels; k += 2) {
+      const uint32_t position = PositionInTile(group) + k;
+      const float octaves = (logarithms[position] - sum / count) * (kMeanWeight / 2);
+      const float bounded = std::clamp<float>(octaves, -kOctaveLimit, kOctaveLimit);
+      channels_[position].octaves = static_cast<int32_t>(std::nearbyint(bounded));
+      channels_[position + 1].octaves = channels_[position].octaves;
+    }
+  }
 }
 
 bool TileEncoder::StoreMean(uint32_t position) {
@@ -319,6 +360,7 @@ void TileEncoder::AddErrors(std::array<double, kLossyPlanes>& squared_error,
 void TileEncoder::AppendPlane(uint32_t plane, std::vector<uint8_t>& bytes) {
   if (plane == 0) {
     if (source_.token_scales) AppendTokenScales(bytes);
+    AppendOctaves(bytes);
     AppendMeans(bytes);
   }
   AppendSymbols(plane, bytes);
@@ -330,6 +372,17 @@ void TileEncoder::AppendTokenScales(std::vector<uint8_t>& bytes) const {
   for (uint32_t token = 0; token < rows_ * kLanes; token += 2) {
     bytes.push_back(static_cast<uint8_t>(token_offsets_[token] | token_offsets_[token + 1] << 4));
   }
+}
+
+void TileEncoder::AppendOctaves(std::vector<uint8_t>& bytes) const {
+  std::array<int32_t, kTileChannels> numbers{};
+  uint32_t count = 0;
+  for (const Group& group : groups()) {
+    for (uint32_t k = 0; k < group.channels; k += Together(group)) {
+      numbers[count++] = channels_[PositionInTile(group) + k].octaves;
+    }
+  }
+  AppendNumbers(std::span(numbers).first(count), bytes);
 }
 
 void TileEncoder::AppendMeans(std::vector<uint8_t>& bytes) const {

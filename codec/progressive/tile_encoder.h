@@ -30,7 +30,7 @@ class TileEncoder {
     uint32_t tokens = 0;              // 1 to kTileTokens
     uint32_t sinks = 0;               // leading tokens that are stored elsewhere
     bool token_scales = false;
-    std::span<const int8_t> octaves;  // of the tile's channels; empty: all 0
+    std::span<const int8_t> octaves;  // of the tile's channels; empty: by their means
   };
 
   // Loads and undoes the rope. False when there are numbers that are not finite, or hardly so.
@@ -64,8 +64,7 @@ class TileEncoder {
   // A channel of the group, or the rope pair that begins there, rope undone, into `values_`.
   // Returns the largest magnitude, as bits.
   uint16_t LoadValues(const Group& group, uint32_t channel);
-  // Channels of a group that are handled together.
-  static uint32_t Together(const Group& group) { return group.rotated ? 2 : 1; }
+  void ChooseOctaves();
   [[nodiscard]] bool StoreMean(uint32_t position);
   void MeasureTokens();
   void Begin();
@@ -78,15 +77,13 @@ class TileEncoder {
   void SplitCells(uint32_t position);
   void AddChannelErrors(uint32_t position, const float* values);
   void AppendTokenScales(std::vector<uint8_t>& bytes) const;
+  void AppendOctaves(std::vector<uint8_t>& bytes) const;
   void AppendMeans(std::vector<uint8_t>& bytes) const;
   void AppendSymbols(uint32_t plane, std::vector<uint8_t>& bytes);
   void AppendEscapes(uint32_t plane, std::vector<uint8_t>& bytes) const;
   void AppendStreams(std::span<const StreamWriter> streams, std::vector<uint8_t>& bytes) const;
   std::array<StreamWriter, kStreams> OpenStreams(uint32_t count);
-  std::span<const Group> groups() const {
-    return std::span(source_.tiling->groups)
-        .subspan(source_.tile->first_group, source_.tile->group_count);
-  }
+  std::span<const Group> groups() const { return GroupsOf(*source_.tiling, *source_.tile); }
   uint32_t PositionInTile(const Group& group) const {
     return group.position - groups().front().position;
   }

@@ -34,6 +34,8 @@ inline constexpr float kTokenStep = 1.0F;
 inline constexpr float kKeyStep = 1.4F;
 inline constexpr float kFinestStep = 16;
 inline constexpr float kCoarsestStep = 1.2F;
+inline constexpr float kMeanWeight = 0.3F;
+inline constexpr float kSmallestMean = 0x1p-10F;  // squared, in steps
 inline constexpr float kSmallestDeviation = 0x1p-60F;
 
 // Half a cell of `plane`, shrunk: what 2 * cell + 1 is multiplied by.

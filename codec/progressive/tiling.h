@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "chunk/rope.h"
@@ -55,6 +56,19 @@ struct Tiling {
 
   static Tiling Of(uint32_t heads, uint32_t dims, const RopeShape& rope);
 };
+
+// Channels of a group that are coded together and have one step: a rope pair, or one.
+constexpr uint32_t Together(const Group& group) { return group.rotated ? 2 : 1; }
+
+inline std::span<const Group> GroupsOf(const Tiling& tiling, const Tile& tile) {
+  return std::span(tiling.groups).subspan(tile.first_group, tile.group_count);
+}
+
+constexpr uint32_t UnitCount(std::span<const Group> groups) {
+  uint32_t units = 0;
+  for (const Group& group : groups) units += group.channels / Together(group);
+  return units;
+}
 
 // Tokens are cut into spans of kTileTokens.
 constexpr uint32_t SpanCount(uint32_t tokens) { return (tokens + kTileTokens - 1) / kTileTokens; }

@@ -21,7 +21,7 @@ using ::testing::StartsWith;
 
 constexpr uint32_t kTokens = 600;  // two chunks and a rest
 constexpr uint32_t kStored = 512;
-constexpr size_t kKvRow = 2 * 2 * 32;  // 2 heads of 32, 16 bits
+constexpr size_t kKvRow = size_t{2} * 2 * 32;  // 2 heads of 32, 16 bits
 constexpr size_t kQRow = 2 * kKvRow;
 
 constexpr char kManifest[] = R"({"format": "reprise-kv-dump/1", "model": "tiny",
@@ -65,7 +65,7 @@ class CliKvTest : public ::testing::Test {
     fs::create_directories(scratch_.Path("dump/one"));
     Manifest(kManifest);
     static uint32_t seed = 0;
-    Write("tokens.u32", Pattern(kTokens * 4, ++seed));
+    Write("tokens.u32", Pattern(size_t{kTokens} * 4, ++seed));
     for (uint32_t layer = 0; layer < 3; ++layer) {
       const std::string name = "L00" + std::to_string(layer);
       Write(name + ".k.bf16", Values(kTokens * kKvRow, seed * 100 + layer));

@@ -33,7 +33,8 @@ REQUEST_TIMEOUT_S = 180.0
 DEADLINE_S = 120.0
 # More than any load here takes on a busy machine.
 LOAD_TIMEOUT_S = 10.0
-# Layers, KV heads, dims, K and V, bytes of fp16.
+LEVELS = 6
+# Layers, KV heads, dims, K and V, bytes of fp16: what lossless pieces take less than.
 CHUNK_BYTES = CHUNK_TOKENS * 30 * 3 * 64 * 2 * 2
 RECOMPUTING = re.compile(r"reprise: recomputing (\d+) tokens: (.*)")
 
@@ -142,9 +143,16 @@ def recompute(worker: WorkerProcess, tokens: list[int], cuts: list[int]) -> list
     return reply["answer"]
 
 
-def decode(worker: WorkerProcess, tokens: list[int], carrier: str = "ucx") -> dict[str, Any]:
+def decode(
+    worker: WorkerProcess, tokens: list[int], carrier: str = "ucx", level: int | None = None
+) -> dict[str, Any]:
     return worker.request(
-        "decode", REQUEST_TIMEOUT_S, tokens=tokens, carrier=carrier, answer_tokens=ANSWER_TOKENS
+        "decode",
+        REQUEST_TIMEOUT_S,
+        tokens=tokens,
+        carrier=carrier,
+        answer_tokens=ANSWER_TOKENS,
+        level=level,
     )
 
 
@@ -192,7 +200,6 @@ def pieces(store: StoreProcess, prompt: Prompt) -> Pieces:
         result = json.loads(prefill.read_line(REQUEST_TIMEOUT_S))
         assert prefill.wait(REQUEST_TIMEOUT_S) == 0
     assert result["publication"]["chunks"] == CHUNKS
-    assert result["publication"]["bytes_sent"] > CHUNKS * CHUNK_BYTES
     found: Pieces = []
     with reprise.connect(store.address, carrier="grpc") as client:
         for item in client.list().objects:
@@ -200,7 +207,12 @@ def pieces(store: StoreProcess, prompt: Prompt) -> Pieces:
             assert container is not None
             found.append((container, item.position))
     assert len(found) == CHUNKS
+    assert result["publication"]["bytes_sent"] == bytes_of(found) < CHUNKS * CHUNK_BYTES
     return found
+
+
+def bytes_of(pieces: Pieces) -> int:
+    return sum(len(container) for container, _ in pieces)
 
 
 def fill(store: StoreProcess, pieces: Pieces) -> None:
@@ -209,13 +221,16 @@ def fill(store: StoreProcess, pieces: Pieces) -> None:
             client.publish_piece(container, position=position)
 
 
-@pytest.mark.usefixtures("pieces")
-def test_a_decode_worker_loads_every_whole_chunk(prompt: Prompt, store: StoreProcess) -> None:
+def test_a_decode_worker_loads_every_whole_chunk(
+    prompt: Prompt, store: StoreProcess, pieces: Pieces
+) -> None:
     run = run_decode(prompt, store.address)
     run.check(prompt)
     assert run.loaded_chunks == CHUNKS
     assert run.result["prefill"]["carrier"] == "ucx"
-    assert run.bytes_received > CHUNKS * CHUNK_BYTES
+    assert run.result["prefill"]["lossless"]
+    # Padding does not travel.
+    assert 0.95 * bytes_of(pieces) < run.bytes_received < 1.01 * bytes_of(pieces)
 
 
 @pytest.mark.usefixtures("pieces")
@@ -223,6 +238,22 @@ def test_grpc_carries_the_same(prompt: Prompt, worker: WorkerProcess) -> None:
     reply = decode(worker, prompt.tokens, carrier="grpc")
     assert reply["answer"] == prompt.answer
     assert (reply["prefill"]["loaded_chunks"], reply["prefill"]["carrier"]) == (CHUNKS, "grpc")
+
+
+@pytest.mark.usefixtures("pieces")
+def test_every_level_moves_fewer_bytes_and_the_last_changes_no_token(
+    prompt: Prompt, worker: WorkerProcess
+) -> None:
+    moved: list[int] = []
+    for level in range(LEVELS):
+        reply = decode(worker, prompt.tokens, level=level)
+        prefill = reply["prefill"]
+        assert (prefill["loaded_chunks"], prefill["level"]) == (CHUNKS, level)
+        assert prefill["lossless"] is (level == LEVELS - 1)
+        moved.append(prefill["bytes_received"])
+    assert moved == sorted(set(moved))
+    assert moved[0] < CHUNKS * CHUNK_BYTES / 6
+    assert reply["answer"] == prompt.answer
 
 
 @pytest.mark.usefixtures("pieces")
@@ -237,7 +268,7 @@ def test_a_partly_shared_prefix_loads_exactly_the_shared_chunks(
     assert reply["answer"] == reference
     prefill = reply["prefill"]
     assert (prefill["loaded_chunks"], prefill["loaded_tokens"]) == (SHARED_CHUNKS, shared)
-    assert SHARED_CHUNKS * CHUNK_BYTES < prefill["bytes_received"] < CHUNKS * CHUNK_BYTES
+    assert 0 < prefill["bytes_received"] < SHARED_CHUNKS * CHUNK_BYTES
     assert prefill["shortfall"] == "not in the store"
 
 
@@ -269,7 +300,7 @@ def test_a_store_that_is_killed_in_the_middle_of_a_fetch(
     program: Path, prompt: Prompt, pieces: Pieces
 ) -> None:
     loaded: list[int] = []
-    for threshold_bytes in (1, CHUNK_BYTES, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES):
+    for threshold_bytes in (1, *(bytes_of(pieces) * chunks // CHUNKS for chunks in (1, 2, 3))):
         with start_store(program) as doomed:
             fill(doomed, pieces)
             killing = [str(STORE_KILLING_WORKER), str(doomed.pid), str(threshold_bytes)]

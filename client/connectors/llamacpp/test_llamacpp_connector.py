@@ -85,6 +85,7 @@ class FakeClient:
         self.held = held
         self.arriving = held if arriving is None else arriving
         self.lossless = lossless
+        self.asked_level: int | None = None
         self.published: list[tuple[int, tuple[int, ...]]] = []
         self.closed = False
 
@@ -100,17 +101,26 @@ class FakeClient:
         count: int,
         views: Views,
         *,
+        level: int | None,
         expected: SimpleNamespace,
         timeout: float,
     ) -> SimpleNamespace:
         assert timeout > 0
+        self.asked_level = level
         chunks = min(self.arriving, count)
         for view in views:
             view[:, : chunks * CHUNK] = 1
             view[:, chunks * CHUNK :] = np.nan
         misses = [miss("peer_lost", "the endpoint\nwas closed")] if chunks < count else []
         return SimpleNamespace(
-            chunks=chunks, bytes_received=chunks * 1000 + 1, lossless=self.lossless, misses=misses
+            chunks=chunks,
+            bytes_received=chunks * 1000 + 1,
+            lossless=self.lossless,
+            selections=[
+                SimpleNamespace(complete=chunk < chunks, level=5 if level is None else level)
+                for chunk in range(count)
+            ],
+            misses=misses,
         )
 
     def publish(
@@ -336,10 +346,12 @@ def test_publishing_takes_the_whole_chunks(engine: FakeEngine) -> None:
 def test_kv_on_a_lossy_prefix_is_not_published(engine: FakeEngine) -> None:
     client = FakeClient(held=2, lossless=False)
     connector = connector_of(engine, client)
-    connector.prefill(PROMPT)
+    prefill = connector.prefill(PROMPT, level=2)
+    assert (client.asked_level, prefill.level, prefill.lossless) == (2, 2, False)
     assert "below lossless" in connector.publish().shortfall
     client.lossless = True
-    connector.prefill(PROMPT)
+    prefill = connector.prefill(PROMPT)
+    assert (client.asked_level, prefill.level, prefill.lossless) == (None, 5, True)
     assert connector.publish().shortfall == ""
     assert len(client.published) == 1
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from reprise_llamacpp.demo_prompt import documentation, make_prompts
-from reprise_llamacpp.demo_report import Report, Row
+from reprise_llamacpp.demo_report import LevelRow, Report, Row
 
 
 def tokenize(text: str) -> list[int]:
@@ -53,9 +53,12 @@ def recomputed(answer: list[int], ttft_ms: float = 1000.0) -> dict[str, Any]:
     return {"ttft_ms": ttft_ms, "answer": answer, "text": "words"}
 
 
-def loaded(answer: list[int], chunks: int = 8, carrier: str = "ucx") -> dict[str, Any]:
+def loaded(
+    answer: list[int], chunks: int = 8, carrier: str = "ucx", level: int = 1
+) -> dict[str, Any]:
     prefill = {
         "loaded_chunks": chunks,
+        "level": level,
         "carrier": carrier,
         "bytes_received": 1_000_000 * chunks,
         "shortfall": "store unreachable (gone)",
@@ -64,12 +67,16 @@ def loaded(answer: list[int], chunks: int = 8, carrier: str = "ucx") -> dict[str
 
 
 def good_report() -> Report:
+    ucx = Row("ucx", 2056, 8, "ucx", 1)
+    low = Row("level 0", 2056, 8, "ucx", 0)
+    low.add(loaded([1, 2, 9], level=0))
     report = Report(
         whole=Row("recomputed", 2056),
-        ucx=Row("ucx", 2056, 8, "ucx"),
+        ucx=ucx,
         grpc=Row("grpc", 2056, 8, "grpc"),
         partial_whole=Row("second recomputed", 1288),
         partial=Row("second", 1288, 4, "ucx"),
+        levels=[LevelRow(low, 1000, 4000, 0.3, 0.4), LevelRow(ucx, 4000, 4000, 0.0, 0.0)],
         facts={"model": "m"},
     )
     for answer in ([1, 2, 3], [1]):
@@ -103,6 +110,19 @@ def test_a_single_round_is_no_median() -> None:
     report.whole.ttft_ms.pop()
     assert "1 of 3 rounds" in report.table()
     assert "median" not in report.table()
+
+
+def test_a_lossy_level_says_how_far_it_agrees_and_promises_nothing() -> None:
+    report = good_report()
+    low, lossless = report.as_json()["levels"]
+    assert (low["level"], low["bits_per_value"], low["ratio_to_16_bit"]) == (0, 2.0, 8.0)
+    assert (low["tokens_identical"], low["leading_tokens_identical"]) == (False, 2)
+    assert (lossless["level"], lossless["tokens_identical"]) == (1, True)
+    assert lossless["leading_tokens_identical"] == lossless["answer_tokens"] == 3
+    assert "first 2 of 3 identical" in report.level_table()
+    assert report.level_table().count("all identical") == 1
+    report.levels[0].row.add(loaded([1], level=1))
+    assert report.complaints == ["level 0: reached level 1"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class StoreClient(Protocol):
         count: int,
         views: Views,
         *,
+        level: int | None,
         expected: reprise.LookupResult,
         timeout: float,
     ) -> reprise.LoadResult: ...
@@ -82,6 +83,10 @@ class Prefill:
     loaded_tokens: int
     bytes_received: int
     """Also those that came before a load failed."""
+    level: int | None
+    """The lowest that a chunk was loaded at; None if none was."""
+    lossless: bool
+    """Whether the engine stands on what was published, bit for bit."""
     carrier: str
     """"ucx" or "grpc"; empty if there was no connection."""
     shortfall: str
@@ -104,9 +109,20 @@ class Publication:
 
 
 @dataclass(frozen=True)
+class Level:
+    """What loading a prompt's chunks at one level takes."""
+
+    piece_bytes: int
+    key_distortion: float
+    """Relative L2 error of the worst layer of any chunk."""
+    value_distortion: float
+
+
+@dataclass(frozen=True)
 class _Loaded:
     chunks: int = 0
     bytes_received: int = 0
+    level: int | None = None
     lossless: bool = True
     shortfall: str = ""
 
@@ -202,15 +218,17 @@ class Connector:
         if client is not None:
             client.close()
 
-    def prefill(self, tokens: ArrayLike) -> Prefill:
+    def prefill(self, tokens: ArrayLike, *, level: int | None = None) -> Prefill:
         """Replaces the engine's sequence by a prompt; the logits of its last token are there then.
 
-        Raises only what the engine raises for tokens it cannot evaluate.
+        `level` is the highest to load: below the last one fewer bytes move, and what the engine
+        computes on it is close to what it would be, not the same. Raises only what the engine
+        raises for tokens it cannot evaluate.
         """
         prompt = np.asarray(tokens, np.int32)
         cut = cut_of(prompt.size, self._namespace.chunk_tokens)
         self._prompt = prompt[:0]
-        loaded = self._load(prompt[:cut])
+        loaded = self._load(prompt[:cut], level)
         loaded_tokens = loaded.chunks * self._namespace.chunk_tokens
         if loaded.chunks == 0:
             self._engine.clear()
@@ -230,6 +248,8 @@ class Connector:
             loaded_chunks=loaded.chunks,
             loaded_tokens=loaded_tokens,
             bytes_received=loaded.bytes_received,
+            level=loaded.level,
+            lossless=loaded.lossless,
             carrier=self._client.carrier if self._client is not None else "",
             shortfall=loaded.shortfall,
         )
@@ -263,6 +283,25 @@ class Connector:
             return Publication(0, 0, reason)
         return Publication(chunks, result.bytes_sent, "")
 
+    def levels(self, tokens: ArrayLike) -> list[Level]:
+        """What the store holds of a prompt's whole chunks, at each level. Raises what the client
+        does, LookupError if chunks are missing.
+        """
+        prompt = np.asarray(tokens, np.int32)
+        keys = self._keys(prompt[: cut_of(prompt.size, self._namespace.chunk_tokens)])
+        client = self._connected(self._load_timeout_s)
+        found = client.lookup(keys, timeout=self._load_timeout_s)
+        if found.chunks < keys.chunk_count:
+            raise LookupError(f"the store has {found.chunks} of {keys.chunk_count} chunks")
+        return [
+            Level(
+                sum(piece.level_bytes[level] for piece in found.pieces),
+                max(piece.distortions[level][0] for piece in found.pieces),
+                max(piece.distortions[level][1] for piece in found.pieces),
+            )
+            for level in range(min(len(piece.level_bytes) for piece in found.pieces))
+        ]
+
     def _connected(self, timeout_s: float) -> StoreClient:
         """The client. While a store is known to be unreachable, a prompt does not wait for it."""
         if self._client is not None:
@@ -284,19 +323,19 @@ class Connector:
         ids = tokens.astype(np.uint32)
         return reprise.PrefixKeys(self._namespace, ids, tenant_secret=self._secret)
 
-    def _load(self, prefix: Tokens) -> _Loaded:
+    def _load(self, prefix: Tokens, level: int | None) -> _Loaded:
         """Replaces the engine's sequence by as much of the prefix as comes in time, whole chunks
         only. Where that is nothing, what the engine holds is unspecified.
         """
         if prefix.size == 0:
             return _Loaded()
         try:
-            return self._load_found(prefix, time.monotonic() + self._load_timeout_s)
+            return self._load_found(prefix, level, time.monotonic() + self._load_timeout_s)
         except Exception as error:
             # Whatever it is, the engine can still compute: only a cache is lost.
             return _Loaded(shortfall=_reason_of_error(error))
 
-    def _load_found(self, prefix: Tokens, deadline: float) -> _Loaded:
+    def _load_found(self, prefix: Tokens, level: int | None, deadline: float) -> _Loaded:
         client = self._connected(_left(deadline))
         keys = self._keys(prefix)
         found = client.lookup(keys, timeout=_left(deadline))
@@ -309,6 +348,7 @@ class Connector:
             0,
             found.chunks,
             (state.keys, state.values),
+            level=level,
             expected=found,
             timeout=_left(deadline),
         )
@@ -317,6 +357,7 @@ class Connector:
         return _Loaded(
             chunks=loaded.chunks,
             bytes_received=loaded.bytes_received,
+            level=min((chunk.level for chunk in loaded.selections if chunk.complete), default=None),
             lossless=loaded.lossless,
             shortfall=_reason_of_miss(miss) if loaded.chunks < keys.chunk_count else "",
         )

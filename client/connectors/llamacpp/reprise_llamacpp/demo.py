@@ -4,8 +4,8 @@
 
 The prefill worker computes a prompt, publishes its chunks and ends. The decode worker, another
 process with a model of its own, then answers the same prompt by computing it and by loading it,
-in turn, and a second prompt that shares a part of it. Time to first token runs from the request
-(token ids known, model loaded, connection open) to the choice of the first token.
+in turn, at every level, and a second prompt that shares a part of it. Time to first token runs from
+the request (token ids known, model loaded, connection open) to the choice of the first token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 from .abi import DISTRIBUTION
 from .connector import CHUNK_TOKENS, cut_of
 from .demo_prompt import Prompts, documentation, make_prompts
-from .demo_report import Report, Row
+from .demo_report import LevelRow, Report, Row
 from .events import announce
 from .processes import ProcessError, StoreProcess, WorkerProcess, find_reprise
 from .worker import PACKAGED_MODEL, positive_count
@@ -45,9 +45,10 @@ _STORE_OPTIONS = ("--memory", "1GiB", "--log-level", "warning")
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev demo",
-        description="A real model writes its KV in one process and skips its prefill in another.",
-        epilog="Ends with 0 only if every answer has the tokens that computing gives, and "
-        "everything was loaded as the table says. Example: ./dev demo --rounds 1",
+        description="A real model writes its KV in one process and skips its prefill in another, "
+        "loading it as published or at lower levels, for fewer bytes.",
+        epilog="Ends with 0 only if every answer on lossless KV has the tokens that computing "
+        "gives, and everything was loaded as the tables say. Example: ./dev demo --rounds 1",
     )
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument(
@@ -78,24 +79,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rows(prompts: Prompts) -> dict[str, Row]:
+def _rows(prompts: Prompts, lossless: int) -> dict[str, Row]:
+    """What is timed, by name; `lossless` is the highest level."""
     whole, partial = len(prompts.whole), len(prompts.partial)
     chunks = cut_of(whole) // CHUNK_TOKENS
     shared = prompts.shared_tokens // CHUNK_TOKENS
-    return {
+    levels = {
+        f"level{level}": Row(f"prompt loaded at level {level}", whole, chunks, "ucx", level)
+        for level in range(lossless)
+    }
+    return levels | {
         "whole": Row("prompt recomputed", whole),
-        "ucx": Row("prompt loaded over UCX", whole, chunks, "ucx"),
+        "ucx": Row("prompt loaded over UCX", whole, chunks, "ucx", lossless),
         "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc"),
         "partial_whole": Row("second prompt recomputed", partial),
         "partial": Row("second prompt, shared part loaded", partial, shared, "ucx"),
     }
 
 
-def _round(number: int) -> list[str]:
+def _round(number: int, lossless: int) -> list[str]:
     """Names of the rows to measure, alternating, so that drift of the machine meets all of them."""
     # Computing takes nearly all of the demo's time, and the first prompt shows what it costs.
     second = ["partial_whole", "partial"] if number == 0 else ["partial"]
-    return ["whole", *_LOADS[number % 2], *second]
+    levels = [f"level{level}" for level in range(lossless)]
+    return ["whole", *_LOADS[number % 2], *levels, *second]
 
 
 def _enough(rounds_done: int, wanted: int | None, started: float) -> bool:
@@ -117,7 +124,11 @@ def _measure(
     }
     if row.expected_carrier:
         answer = worker.request(
-            "decode", _REQUEST_TIMEOUT_S, carrier=row.expected_carrier, **fields
+            "decode",
+            _REQUEST_TIMEOUT_S,
+            carrier=row.expected_carrier,
+            level=row.expected_level,
+            **fields,
         )
     else:
         cuts = {cut_of(len(fields["tokens"])), *([prompts.shared_tokens] if partial else [])}
@@ -154,11 +165,11 @@ def _publish(
             CHUNK_TOKENS,
             options.prompt_tokens - cut,
         )
-        published = worker.request(
-            "prefill", _REQUEST_TIMEOUT_S, tokens=prompts.whole, carrier="ucx"
-        )
-    if published["publication"]["shortfall"]:
-        raise ProcessError(f"nothing was published: {published['publication']['shortfall']}")
+        prompt = {"tokens": prompts.whole, "carrier": "ucx"}
+        published = worker.request("prefill", _REQUEST_TIMEOUT_S, **prompt)
+        if published["publication"]["shortfall"]:
+            raise ProcessError(f"nothing was published: {published['publication']['shortfall']}")
+        published |= worker.request("levels", _REQUEST_TIMEOUT_S, **prompt)
     return prompts, published
 
 
@@ -170,13 +181,14 @@ def _run(options: argparse.Namespace, log: logging.Logger) -> Report:
         log.info("a store runs as process %d: %s", store.pid, store.ready_line)
         prompts, published = _publish(store, log, options)
         log.info("the prefill worker has ended; now a decode worker, with a model of its own")
-        rows = _rows(prompts)
+        lossless = len(published["levels"]) - 1
+        rows = _rows(prompts, lossless)
         with WorkerProcess(
             "decode", store.address, _show, options=["--context-tokens", context]
         ) as worker:
             rounds = 0
             while not _enough(rounds, options.rounds, started):
-                for name in _round(rounds):
+                for name in _round(rounds, lossless):
                     _measure(worker, name, rows[name], prompts, options.answer_tokens)
                 rounds += 1
     facts = {
@@ -194,7 +206,11 @@ def _run(options: argparse.Namespace, log: logging.Logger) -> Report:
         "cores": len(os.sched_getaffinity(0)),
         "rounds_meant": options.rounds or _ROUNDS,
     }
-    return Report(**rows, facts=facts)
+    levels = [
+        LevelRow(rows.pop(f"level{level}", rows["ucx"]), values=published["values"], **held)
+        for level, held in enumerate(published["levels"])
+    ]
+    return Report(**rows, levels=levels, facts=facts)
 
 
 def _show(line: str) -> None:
@@ -211,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    _show(f"\nanswer: {report.whole.text.strip()}\n\n{report.table()}")
+    _show(f"\nanswer: {report.whole.text.strip()}\n\n{report.table()}\n\n{report.level_table()}\n")
     for complaint in report.complaints:
         _show(f"not as claimed: {complaint}")
     if options.json:

@@ -18,6 +18,7 @@ class Row:
     prompt_tokens: int
     expected_chunks: int = 0
     expected_carrier: str = ""
+    expected_level: int | None = None
     ttft_ms: list[float] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     loaded_chunks: list[int] = field(default_factory=list)
@@ -44,6 +45,8 @@ class Row:
             )
         if prefill["carrier"] != self.expected_carrier:
             self.complaints.append(f"{self.title}: went over {prefill['carrier']}")
+        if self.expected_level not in (None, prefill["level"]):
+            self.complaints.append(f"{self.title}: reached level {prefill['level']}")
 
     @property
     def median_ms(self) -> float:
@@ -53,11 +56,55 @@ class Row:
     def bytes_per_load(self) -> int:
         return max(self.bytes_received, default=0)
 
+    @property
+    def longest(self) -> list[int]:
+        return max(self.answers, key=len)
+
+    def leading_tokens_of(self, reference: Row) -> int:
+        """How many tokens of the longest answer come before the first that differs."""
+        pairs = enumerate(zip(self.longest, reference.longest, strict=False))
+        return next((at for at, (a, b) in pairs if a != b), len(self.longest))
+
     def is_identical_to(self, reference: Row) -> bool:
         """Every answer is the reference's as far as it goes, and one goes as far."""
-        longest = max(reference.answers, key=len)
-        goes_as_far = max(self.answers, key=len) == longest
+        longest = reference.longest
+        goes_as_far = self.longest == longest
         return goes_as_far and all(answer == longest[: len(answer)] for answer in self.answers)
+
+
+@dataclass(frozen=True)
+class LevelRow:
+    """The prompt loaded at one level over UCX, and what the store holds of it up to there."""
+
+    row: Row
+    piece_bytes: int
+    values: int
+    key_distortion: float
+    value_distortion: float
+
+    @property
+    def bits_per_value(self) -> float:
+        return 8 * self.piece_bytes / self.values
+
+    @property
+    def ratio_to_16_bit(self) -> float:
+        return 16 / self.bits_per_value
+
+    def as_json(self, reference: Row) -> dict[str, Any]:
+        return {
+            "level": self.row.expected_level,
+            "bits_per_value": self.bits_per_value,
+            "piece_bytes": self.piece_bytes,
+            "ratio_to_16_bit": self.ratio_to_16_bit,
+            "key_distortion": self.key_distortion,
+            "value_distortion": self.value_distortion,
+            "bytes_moved": self.row.bytes_per_load,
+            "ttft_load_ms": self.row.median_ms,
+            "samples_ms": self.row.ttft_ms,
+            "answer_tokens": len(self.row.longest),
+            "tokens_identical": self.row.is_identical_to(reference),
+            "leading_tokens_identical": self.row.leading_tokens_of(reference),
+        }
 
 
 @dataclass(frozen=True)
@@ -69,6 +116,8 @@ class Report:
     grpc: Row
     partial_whole: Row
     partial: Row
+    levels: Sequence[LevelRow]
+    """From the lowest to the lossless one, whose row is `ucx`. The others promise no identity."""
     facts: dict[str, Any]
 
     @property
@@ -89,7 +138,9 @@ class Report:
     @property
     def complaints(self) -> list[str]:
         """What did not go as claimed; empty after a good run."""
-        complaints = [complaint for row, _ in self.pairs for complaint in row.complaints]
+        rows = [row for row, _ in self.pairs]
+        rows += [level.row for level in self.levels if level.row is not self.ucx]
+        complaints = [complaint for row in rows for complaint in row.complaints]
         complaints += [
             f"{row.title}: other tokens than {reference.title}"
             for row, reference in self.pairs
@@ -129,6 +180,23 @@ class Report:
             "machine, so no network is in these times.",
         ]
 
+    def level_table(self) -> str:
+        lines = [
+            f"{'level':<6} {'bits/value':>10} {'pieces':>9} {'x smaller':>9} {'lost of K':>10} "
+            f"{'of V':>7} {'moved':>9} {'first token':>12}  tokens"
+        ]
+        for level in self.levels:
+            row = level.row
+            same = f"first {row.leading_tokens_of(self.whole)} of {len(row.longest)} identical"
+            lines.append(
+                f"{row.expected_level:<6} {level.bits_per_value:>10.2f} "
+                f"{level.piece_bytes / 1e6:>6.1f} MB {level.ratio_to_16_bit:>9.2f} "
+                f"{level.key_distortion:>10.4f} {level.value_distortion:>7.4f} "
+                f"{row.bytes_per_load / 1e6:>6.1f} MB {row.median_ms:>9,.0f} ms  "
+                f"{'all identical' if row.is_identical_to(self.whole) else same}"
+            )
+        return "\n".join(lines)
+
     def as_json(self) -> dict[str, Any]:
         """The keys that other programs rely on first."""
         return {
@@ -145,6 +213,7 @@ class Report:
             "bytes_moved": self.ucx.bytes_per_load,
             "chunk_tokens": CHUNK_TOKENS,
             "chunks_loaded": min(self.ucx.loaded_chunks),
+            "levels": [level.as_json(self.whole) for level in self.levels],
             "samples_ms": {row.title: row.ttft_ms for row, _ in self.pairs},
             "complaints": self.complaints,
             **self.facts,

@@ -43,6 +43,16 @@ _INTERRUPTED = 130
 
 Answer = dict[str, Any]
 
+# What a request that cannot be served raises.
+_REFUSALS = (
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    reprise.RepriseError,
+)
+
 
 class Worker:
     """An engine, and a connector for each carrier that requests name."""
@@ -109,13 +119,26 @@ class Worker:
             "publish_ms": publish_ms,
         }
 
-    def decode(self, tokens: Tokens, carrier: str, answer_tokens: int) -> Answer:
+    def decode(
+        self, tokens: Tokens, carrier: str, answer_tokens: int, level: int | None = None
+    ) -> Answer:
         """Loads what the store has of a prompt, computes the rest, and answers greedily."""
         connector = self.connector(carrier)
         done: list[Prefill] = []
-        answer = self._answer(answer_tokens, lambda: done.append(connector.prefill(tokens)))
+        answer = self._answer(
+            answer_tokens, lambda: done.append(connector.prefill(tokens, level=level))
+        )
         self._say_prefill(done[0], f"first token after {answer['ttft_ms']:.0f} ms")
         return {"prefill": asdict(done[0]), **answer}
+
+    def levels(self, tokens: Tokens, carrier: str) -> Answer:
+        """What loading the prompt's whole chunks takes at each level, and how much KV they are."""
+        facts = self._engine.facts
+        values_per_token = 2 * facts.layers * facts.kv_heads * facts.head_dim
+        return {
+            "values": cut_of(tokens.size) * values_per_token,
+            "levels": [asdict(level) for level in self.connector(carrier).levels(tokens)],
+        }
 
     def recompute(self, tokens: Tokens, cuts: Sequence[int], answer_tokens: int) -> Answer:
         """The same without Reprise: the engine alone, evaluating up to each cut in turn."""
@@ -145,7 +168,10 @@ class Worker:
         return {"ttft_ms": ttft_ms, "answer": answer, "text": self._engine.text(answer)}
 
     def _say_prefill(self, prefill: Prefill, when: str) -> None:
-        loaded = f"loaded {prefill.loaded_chunks} chunks ({prefill.bytes_received / 1e6:.1f} MB)"
+        loaded = (
+            f"loaded {prefill.loaded_chunks} chunks at level {prefill.level} "
+            f"({prefill.bytes_received / 1e6:.1f} MB)"
+        )
         self._log.info(
             "%s, computed %d of %d tokens: %s",
             f"{loaded} over {prefill.carrier}" if prefill.loaded_chunks else "loaded nothing",
@@ -157,15 +183,15 @@ class Worker:
     def serve(self, lines: Iterable[str], reply: Callable[[Answer], None]) -> None:
         """Answers requests until there are no more lines.
 
-        A request is an object with "do": "tokenize", with "text"; or, with "tokens", "prefill" and
-        "decode", which need "carrier", and "recompute", which may have "cuts" (else it cuts where
-        the connector does); the latter two need "answer_tokens". What cannot be served is answered
-        with an object that has "error".
+        A request is an object with "do": "tokenize", with "text"; or, with "tokens", "prefill",
+        "levels" and "decode" (perhaps at a "level"), which need "carrier", and "recompute", which
+        may have "cuts" (else it cuts where the connector does); "decode" and "recompute" need
+        "answer_tokens". What cannot be served is answered with an object that has "error".
         """
         for line in lines:
             try:
                 answer = self._serve_one(json.loads(line))
-            except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            except _REFUSALS as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             reply(answer)
 
@@ -177,7 +203,11 @@ class Worker:
         if action == "prefill":
             return self.prefill(tokens, request["carrier"])
         if action == "decode":
-            return self.decode(tokens, request["carrier"], request["answer_tokens"])
+            return self.decode(
+                tokens, request["carrier"], request["answer_tokens"], request.get("level")
+            )
+        if action == "levels":
+            return self.levels(tokens, request["carrier"])
         if action == "recompute":
             cuts = request.get("cuts") or [cut for cut in [cut_of(tokens.size)] if cut > 0]
             return self.recompute(tokens, cuts, request["answer_tokens"])
@@ -258,6 +288,9 @@ def _parser() -> argparse.ArgumentParser:
     roles.add_parser("prefill", parents=[one], help="compute a prompt and publish its chunks")
     decode = roles.add_parser("decode", parents=[one], help="load a prompt's chunks and answer")
     decode.add_argument("--answer-tokens", type=positive_count, default=64)
+    decode.add_argument(
+        "--level", type=int, choices=range(16), metavar="LEVEL", help="to load, 0 up (default: all)"
+    )
     serve = roles.add_parser("serve", parents=[common], help="requests as JSON lines on stdin")
     serve.add_argument("--name", default="worker", help="who its events come from")
     return parser
@@ -274,7 +307,7 @@ def _run_one(worker: Worker, engine: Engine, options: argparse.Namespace) -> Non
     if options.role == "prefill":
         answer = worker.prefill(tokens, options.carrier)
     else:
-        answer = worker.decode(tokens, options.carrier, options.answer_tokens)
+        answer = worker.decode(tokens, options.carrier, options.answer_tokens, options.level)
     if options.json:
         _reply(answer)
     elif options.role == "decode":

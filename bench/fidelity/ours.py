@@ -1,0 +1,103 @@
+"""Reprise's own codec, through the Python package: one encode, one level per plane.
+
+K and V are encoded apart, beside a value tensor or key tensor of almost nothing, because a scheme
+gets one at a time. Counted are their segments, and their share of what a whole piece of the model
+has on top: header, directory, and the padding of a plane, half of 4 KiB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+
+from bench.fidelity.rows import OURS
+from bench.kv.baselines.scheme import CHUNK_TOKENS, Result, Scheme, Site
+from bench.kv.geometry import Rope
+from bench.kv.rounding import rounded, widened
+
+PLANES = 6
+_PADDING_BYTES = 2048
+
+
+class Reprise(Scheme):
+    """Without calibration, or with the profile that `profile` is the text of."""
+
+    levels = tuple(str(level) for level in range(PLANES))
+
+    def __init__(self, name: str = OURS, profile: str | None = None) -> None:
+        self.name = name
+        self.profile = profile
+
+    def code_chunk(self, x: np.ndarray, site: Site) -> list[Result]:
+        import reprise
+
+        is_key = site.kind == "k"
+        tokens, heads, dim = x.shape
+        stored = rounded(x, site.dtype)[np.newaxis]
+        other = np.zeros((1, tokens, heads, 1), stored.dtype)
+        namespace = _namespace(
+            site.dtype, (site.layer,), heads, dim if is_key else 1, 1 if is_key else dim,
+            site.rope if is_key else None, self.profile if is_key else None,
+        )  # fmt: skip
+        piece = reprise.encode(
+            namespace,
+            stored if is_key else other,
+            other if is_key else stored,
+            position=site.first_position,
+            profile=self.profile if is_key else None,
+        )
+        share = _meta_bytes(site.dtype, site.layers, heads, dim, _described(site.rope))
+        part = 0 if is_key else 1
+        results = []
+        size = share / (2 * site.layers)
+        for level, plane in enumerate(piece.part_bytes):
+            size += plane[part] + _PADDING_BYTES / (2 * site.layers)
+            tensor = piece.decode(level)[part]
+            results.append(Result(widened(tensor[0]), 8.0 * size))
+        return results
+
+
+def _described(rope: Rope | None) -> tuple[float, int, str, float] | None:
+    return None if rope is None else dataclasses.astuple(rope)
+
+
+def _namespace(
+    dtype: str,
+    layers: tuple[int, ...],
+    heads: int,
+    key_dim: int,
+    value_dim: int,
+    rope: Rope | None,
+    profile: str | None = None,
+) -> object:
+    import reprise
+
+    turned = reprise.Rope()
+    if rope is not None and rope.dims:
+        scaling = {} if rope.scale == 1 else {"scaling": "linear", "parameters": [1 / rope.scale]}
+        turned = reprise.Rope(rope.pairing, rotated_dims=rope.dims, theta=rope.theta, **scaling)
+    group = reprise.LayerGroup(
+        list(layers), kv_heads=heads, key_dim=key_dim, value_dim=value_dim, rope=turned
+    )
+    return reprise.Namespace(
+        "scored",
+        groups=[group],
+        kv_dtype=dtype,
+        chunk_tokens=CHUNK_TOKENS,
+        profile=reprise.profile_name(profile) if profile else "",
+    )
+
+
+@cache
+def _meta_bytes(
+    dtype: str, layers: int, heads: int, dim: int, rope: tuple[float, int, str, float] | None
+) -> int:
+    """Header and directory of a piece of the whole model, as one of a chunk is published."""
+    import reprise
+
+    turned = Rope(*rope) if rope else None
+    namespace = _namespace(dtype, tuple(range(layers)), heads, dim, dim, turned)
+    zeros = rounded(np.zeros((layers, 1, heads, dim), np.float32), dtype)
+    return reprise.encode(namespace, zeros, zeros).meta_bytes
