@@ -39,7 +39,7 @@ uint64_t CeilDivide(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 absl::Status ValidateGroupRope(size_t index, const LayerGroup& group) {
   const absl::Status status = ValidateRope(group.rope, group.key_dim);
-  if (status.ok()) return status;
+  if (status.ok()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("namespace field groups[", index, "].", status.message()));
 }

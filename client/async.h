@@ -19,6 +19,8 @@ namespace reprise {
 
 template <typename T>
 class Async {
+  struct State;
+
  public:
   // The producing side. Copies share one result; the first Complete wins.
   class Source {
@@ -39,7 +41,7 @@ class Async {
     void Complete(absl::StatusOr<T> result) const { state_->Complete(std::move(result)); }
 
    private:
-    std::shared_ptr<typename Async::State> state_;
+    std::shared_ptr<State> state_;
   };
 
   // Blocks until the operation is done: by its deadline, as every operation is. Once only.

@@ -97,10 +97,19 @@ TEST_F(ClientTest, APartOfAPrefixLoadsIntoTensorsOfThatPart) {
   EXPECT_TRUE(loaded.Holds(9, 2, 5));
 }
 
+TEST_F(ClientTest, LoadingNoChunksIsAResult) {
+  const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
+  const auto loaded = client_->Load(keys, 0, 0, {}, {}, Soon()).Wait();
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->chunks, 0u);
+  EXPECT_TRUE(loaded->selections.empty());
+  EXPECT_TRUE(loaded->misses.empty());
+}
+
 TEST_F(ClientTest, SegmentsMayComeInPartsOfAnySize) {
   const PrefixKeys keys = SampleKeys(AttentionNamespace(), 3);
   Publish(keys, 3, 5);
-  for (const size_t part_bytes : {1, 700, 5'000}) {
+  for (const size_t part_bytes : {1u, 700u, 5'000u}) {
     store_.set_part_bytes(part_bytes);
     SampleTensors loaded(keys.name_space(), 0, 3, Layout::kContiguous);
     auto result = client_->Load(keys, 0, 3, loaded.views(), {}, Soon()).Wait();
@@ -118,7 +127,7 @@ TEST_F(ClientTest, WrongShapesAreRefusedBeforeAnythingIsSent) {
   EXPECT_TRUE(
       absl::IsInvalidArgument(client_->Load(keys, 2, 2, two.views(), {}, Soon()).Wait().status()));
   EXPECT_TRUE(
-      absl::IsInvalidArgument(client_->Load(keys, 0, 0, two.views(), {}, Soon()).Wait().status()));
+      absl::IsInvalidArgument(client_->Load(keys, 9, 0, two.views(), {}, Soon()).Wait().status()));
   EXPECT_TRUE(
       absl::IsInvalidArgument(client_->Publish(keys, 3, two.views(), {}, Soon()).Wait().status()));
   std::vector<GroupViews> views = two.views();

@@ -94,10 +94,10 @@ void FetchReader::Take(std::string_view message, ByteSpan bulk) {
     case v1::OTHER_CONTENT:
       return Miss(MissReason::kOtherContent, "the store holds other content than was asked for");
     default:
-      return Miss(MissReason::kAbsent,
-                  absl::StrCat("the store does not give the piece, for reason ",
-                               static_cast<int>(part_->miss()),
-                               ", which this client does not know"));
+      return Miss(
+          MissReason::kAbsent,
+          absl::StrCat("the store does not give the piece, for reason ",
+                       static_cast<int>(part_->miss()), ", which this client does not know"));
   }
 }
 

@@ -119,6 +119,12 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
 
 Async<LoadResult> BeginLoad(Core& core, const PrefixKeys& keys, uint32_t first, uint32_t count,
                             std::vector<GroupViews> views, LoadOptions options, Deadline deadline) {
+  // What a lookup that found nothing asks for: a result like any other, with nothing to wait for.
+  if (count == 0 && first <= keys.chunk_count() && options.plan.empty()) {
+    const Async<LoadResult>::Source done;
+    done.Complete(LoadResult{});
+    return done.future();
+  }
   if (absl::Status valid = CheckChunks(keys, first, count); !valid.ok())
     return Refused<LoadResult>(valid);
   if (absl::Status valid = CheckViews(keys.name_space(), count, views); !valid.ok())

@@ -82,14 +82,20 @@ absl::StatusOr<NetworkConnector::Ticket> NetworkConnector::OpenSession(Deadline 
   v1::OpenSessionRequest request;
   request.set_tenant(options_.tenant);
   request.set_credential(options_.credential);
-  REPRISE_ASSIGN_OR_RETURN(
-      const transport::UnaryReply answer,
+  const absl::StatusOr<transport::UnaryReply> answer =
       transport::CallAndWait(*control.channel, {.method = v1::OPEN_SESSION,
                                                 .message = request.SerializeAsString(),
                                                 .bulk = {},
-                                                .deadline = deadline}));
+                                                .deadline = deadline});
+  // Every store knows this method; a web server or another gRPC service does not.
+  if (absl::IsUnimplemented(answer.status())) {
+    return absl::UnavailableError(absl::StrCat("what answers at ", options_.address,
+                                               " is not a Reprise store (",
+                                               answer.status().message(), ")"));
+  }
+  if (!answer.ok()) return answer.status();
   v1::OpenSessionReply reply;
-  if (!reply.ParseFromString(answer.message)) {
+  if (!reply.ParseFromString(answer->message)) {
     return absl::InternalError(
         absl::StrCat("what answers at ", options_.address, " is not a Reprise store"));
   }

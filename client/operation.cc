@@ -108,18 +108,19 @@ void Operation::Begin() {
   const std::shared_ptr<Operation> self = shared_from_this();
   const uint64_t ticket =
       core_.session.Acquire(deadline_, [self](absl::StatusOr<ChannelRef> channel) {
+        const absl::Status status = channel.status();
         bool cancelled = false;
         {
           MutexLock lock(self->mutex_);
           cancelled = self->cancelled_;
-          if (channel.ok() && !cancelled) self->channel_ = *std::move(channel);
+          if (status.ok() && !cancelled) self->channel_ = *std::move(channel);
         }
         if (cancelled) {
           self->OnRefused(absl::CancelledError("cancelled before anything was sent"));
-        } else if (absl::IsCancelled(channel.status())) {
-          self->OnRefused(channel.status());
-        } else if (!channel.ok()) {
-          self->OnUnreachable(channel.status());
+        } else if (absl::IsCancelled(status)) {
+          self->OnRefused(status);
+        } else if (!status.ok()) {
+          self->OnUnreachable(status);
         } else {
           self->OnChannel();
         }

@@ -55,7 +55,7 @@ struct OutgoingPiece {
   SharedBytes container;
   PieceQuality quality;  // of the planes that the container has
 
-  bool encoded() const { return container.size() > 0; }
+  bool encoded() const { return !container.empty(); }
   // Bytes of its tensors: about what it takes encoded, at most.
   uint64_t TensorBytes() const;
   // Whether a store that holds `state` under the key would have no use for this encoded piece.

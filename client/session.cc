@@ -169,8 +169,9 @@ void Session::RunDeadlines() {
     Ready ready = std::move(first->second.ready);
     waiters_.erase(first);
     mutex_.Unlock();
-    std::move(ready)(
-        absl::DeadlineExceededError("the deadline passed while the session was being opened"));
+    std::move(ready)(absl::DeadlineExceededError(
+        "the deadline passed while the session was being opened; is what listens there a store, "
+        "at its --listen address?"));
     mutex_.Lock();
   }
 }

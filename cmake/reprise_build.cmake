@@ -26,7 +26,10 @@ endif()
 
 add_library(reprise_options INTERFACE)
 target_include_directories(reprise_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(reprise_options INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+# They would also go to whoever links us as a part of their own build.
+if(PROJECT_IS_TOP_LEVEL)
+  target_compile_options(reprise_options INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+endif()
 if(REPRISE_SANITIZE)
   add_compile_options(-fsanitize=${REPRISE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${REPRISE_SANITIZE})

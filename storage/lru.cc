@@ -139,7 +139,7 @@ size_t LruPolicy::fixed_bytes() const {
 size_t LruPolicy::bytes_per_piece() const {
   // The node of the piece and that of an absent parent, and a place in `late_` whose tree nodes may
   // be half empty.
-  constexpr size_t kLateBytes = 3 * sizeof(Node*);
+  constexpr size_t kLateBytes = 3 * sizeof(void*);  // each entry is a pointer
   return 2 * sizeof(Node) + kLateBytes;
 }
 

@@ -129,9 +129,10 @@ class PieceStore {
   // less, or may not be held (bounded share of the budget).
   virtual bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) = 0;
 
-  // Drops the piece, holds or not. False when absent. With `expected`, only if that very piece is
-  // still held: the same content published anew is another one, with bytes of its own.
-  virtual bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected = nullptr) = 0;
+  // Drops the piece, holds or not. False when absent. Unless `expected` is nullptr, only if that
+  // very piece is still held: the same content published anew is another one, with bytes of its
+  // own.
+  virtual bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected) = 0;
   // Drops every piece of the tenant under that namespace; returns how many. A piece published
   // meanwhile may stay.
   virtual uint64_t RemoveNamespace(TenantId tenant, const Digest& fingerprint) = 0;

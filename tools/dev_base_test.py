@@ -81,3 +81,12 @@ def test_mistakes_end_with_one_clear_line(arguments: list[str]) -> None:
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("dev: ")
+
+
+def test_mistakes_are_said_without_waiting_for_another_dev(tmp_path: Path) -> None:
+    lock = TOOLS.parent / "build" / "lock"
+    lock.parent.mkdir(exist_ok=True)
+    script = f"exec 8>{lock}; flock -n 8; exec {TOOLS.parent / 'dev'} build no-such-target"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "neither a preset nor a target" in run.stderr

@@ -29,13 +29,28 @@ build_preset() {
   [[ $preset != release ]] || ln -sfn release/bin build/bin
 }
 
+# ./dev build [PRESET] [TARGET...]. A first word that is no preset is a target of the release.
 command_build() {
-  local preset=${1:-release}
-  (($# == 0)) || shift
-  case $preset in
-    release | asan | tsan) need_packages build ;;
-    fuzz) need_packages build fuzz ;;
-    *) fail "there is no preset '$preset', but release, asan, tsan and fuzz" ;;
+  local preset=release
+  case ${1:-} in
+    release | asan | tsan | fuzz)
+      preset=$1
+      shift
+      ;;
+    -*) fail "usage: ./dev build [PRESET] [TARGET...]; presets: release, asan, tsan, fuzz" ;;
   esac
+  if (($# > 0)); then known_targets "$@"; fi
+  lock
+  if [[ $preset == fuzz ]]; then need_packages build fuzz; else need_packages build; fi
   build_preset "$preset" "$@"
+}
+
+# known_targets TARGET...: fails unless a CMakeLists.txt declares each.
+known_targets() {
+  local target declares='\b(reprise_[a-z]+|add_(executable|library)|nanobind_add_module)'
+  for target in "$@"; do
+    find "$ROOT" -name build -prune -o -name .venv -prune -o -name CMakeLists.txt -print0 |
+      xargs -0 grep -qE "$declares\($target\b" ||
+      fail "there is neither a preset nor a target '$target'; presets: release, asan, tsan, fuzz"
+  done
 }

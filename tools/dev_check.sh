@@ -16,6 +16,7 @@ fix_format() {
 command_check() {
   local status=0
   [[ $# -eq 0 || $* == --fix ]] || fail "usage: ./dev check [--fix]"
+  lock
   need_packages build check
   need_venv
   cd "$ROOT" || exit 1
@@ -27,8 +28,8 @@ command_check() {
   "$PYTHON" -m ruff format --quiet --diff --exclude "*.md" . >&2 || status=1
   say "shellcheck"
   shellcheck -x dev .ci/run || status=1
-  say "tests/tidy: include table, headers, files, names"
-  "$PYTHON" -m pytest --quiet tests/tidy >&2 || status=1
+  run_logged "tests/tidy: include table, headers, files, names" \
+    "$PYTHON" -m pytest --quiet tests/tidy || status=1
   build_preset release
   unlock
   say "clang-tidy, of what has changed since it was last clean"

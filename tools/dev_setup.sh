@@ -97,8 +97,9 @@ need_python_package() {
   native+=(client/CMakeLists.txt client/*.h client/*.cc client/python)
   export CCACHE_NOHASHDIR=1 CMAKE_BUILD_PARALLEL_LEVEL
   CMAKE_BUILD_PARALLEL_LEVEL=$(build_jobs)
+  # --verbose: the compiler's progress, which is all there is to see for minutes.
   pip_install reprise "$(hash_of "${native[@]}")" \
-    --no-deps --no-build-isolation --force-reinstall ./client/python
+    --verbose --no-deps --no-build-isolation --force-reinstall ./client/python
 }
 need_connector_package() {
   cd "$ROOT" || exit 1

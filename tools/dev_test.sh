@@ -1,15 +1,16 @@
 # Running tests: ./dev test, san and fuzz. Sourced by ./dev.
 
-# run_ctest PRESET [WORD]: the C++ tests of a build, or those whose name has WORD; results as JUnit
+# run_ctest PRESET [PROGRAM...]: the C++ tests of a build, or these programs of it; results as JUnit
 # files in build/PRESET/results/.
 run_ctest() {
-  local results="$ROOT/build/$1/results"
+  local preset=$1 results="$ROOT/build/$1/results" chosen=()
+  shift
+  (($# == 0)) || chosen=(--tests-regex "^($(IFS='|' && echo "$*"))\$")
   rm -rf "$results"
   mkdir -p "$results/gtest"
-  say "running the C++ tests of build/$1"
-  GTEST_OUTPUT="xml:$results/gtest/" ctest --test-dir "$ROOT/build/$1" --output-on-failure \
-    --output-junit "$results/ctest.xml" --parallel "$(nproc)" ${2:+--tests-regex "$2"} \
-    >&2 </dev/null
+  say "running the C++ tests of build/$preset"
+  GTEST_OUTPUT="xml:$results/gtest/" ctest --test-dir "$ROOT/build/$preset" --output-on-failure \
+    --output-junit "$results/ctest.xml" --parallel "$(nproc)" "${chosen[@]}" >&2 </dev/null
 }
 
 # The pytest folders that exist; tests/tidy first: it is quick and says what is wrong with a file.
@@ -20,31 +21,83 @@ python_test_folders() {
   done
 }
 
-# run_pytest RESULTS [WORD]: the Python tests, or those whose file or name has WORD.
+# run_pytest RESULTS WHAT...: the Python tests of these folders, files or names.
 run_pytest() {
-  local results=$1 status=0 folders
-  mapfile -t folders < <(python_test_folders)
-  say "running the Python tests of ${folders[*]}"
+  local results=$1
+  shift
+  say "running the Python tests"
   cd "$ROOT" || exit 1
-  "$PYTHON" -m pytest -ra --junit-xml="$results/pytest.xml" ${2:+-k "$2"} "${folders[@]}" \
-    >&2 </dev/null || status=$?
-  # pytest says 5 when no test has the word.
-  ((status == 0 || (status == 5 && $# > 1)))
+  mkdir -p "$results"
+  "$PYTHON" -m pytest -ra --junit-xml="$results/pytest.xml" "$@" >&2 </dev/null
+}
+
+# find_tests ARGUMENT...: tools/find_tests.py, which needs no more than a Python.
+find_tests() {
+  local base
+  base=$(find_python) || exit 1
+  "${base%% *}" "$ROOT/tools/find_tests.py" "$@"
+}
+
+command_test() {
+  if [[ ${1:-} == --list && $# -le 2 ]]; then
+    find_tests "$@"
+    return
+  fi
+  [[ $# -le 1 && ${1:-} != -* ]] || fail "usage: ./dev test [WORD] or ./dev test --list [WORD]"
+  if (($# == 0)); then test_everything; else test_word "$1"; fi
 }
 
 # Every test runs even when an earlier one failed; the report's last line counts them all.
-command_test() {
-  local status=0 results="$ROOT/build/release/results"
-  (($# <= 1)) || fail "usage: ./dev test [WORD]"
+test_everything() {
+  local status=0 results="$ROOT/build/release/results" folders
+  lock
   need_packages build
   need_venv demo
   build_preset release
   need_python_package
   need_connector_package
   unlock
-  run_ctest release "$@" || status=1
-  run_pytest "$results" "$@" || status=1
+  mapfile -t folders < <(python_test_folders)
+  run_ctest release || status=1
+  run_pytest "$results" "${folders[@]}" || status=1
   "$PYTHON" "$ROOT/tools/test_report.py" "$results" ctest pytest || status=1
+  return "$status"
+}
+
+# The tests that have the word, after building what they need and nothing else.
+test_word() {
+  local status=0 results="$ROOT/build/release/results" orders programs cases nodes reports=()
+  say "tests that have the word $1"
+  orders=$(find_tests "$1") || exit 1
+  mapfile -t programs < <(sed -n 's/^ctest //p' <<<"$orders")
+  mapfile -t cases < <(sed -n 's/^gtest //p' <<<"$orders")
+  mapfile -t nodes < <(sed -n 's/^pytest //p' <<<"$orders")
+  lock
+  need_packages build
+  # Tests of ./dev and of the tree need no more than pytest; the rest may meet the model.
+  if grep -qE '^pytest (bench|client|tests/integration)/' <<<"$orders"; then
+    need_venv demo
+  else
+    need_venv
+  fi
+  if grep -qE '^pytest (client|tests/integration)/' <<<"$orders"; then
+    build_preset release reprise "${programs[@]}"
+    need_python_package
+    need_connector_package
+  elif ((${#programs[@]} > 0)); then
+    build_preset release "${programs[@]}"
+  fi
+  unlock
+  rm -rf "$results"
+  if ((${#programs[@]} > 0)); then
+    reports+=(ctest)
+    GTEST_FILTER=$(IFS=: && echo "${cases[*]}") run_ctest release "${programs[@]}" || status=1
+  fi
+  if ((${#nodes[@]} > 0)); then
+    reports+=(pytest)
+    run_pytest "$results" "${nodes[@]}" || status=1
+  fi
+  "$PYTHON" "$ROOT/tools/test_report.py" "$results" "${reports[@]}" || status=1
   return "$status"
 }
 
@@ -54,6 +107,7 @@ command_san() {
   for preset in "${presets[@]}"; do
     [[ $preset == asan || $preset == tsan ]] || fail "san knows asan and tsan, not '$preset'"
   done
+  lock
   need_packages build
   need_venv
   export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
@@ -74,6 +128,7 @@ command_san() {
 command_fuzz() {
   local seconds=${1:-60} target failed=0 targets
   [[ $seconds =~ ^[1-9][0-9]*$ && $# -le 1 ]] || fail "usage: ./dev fuzz [SECONDS]"
+  lock
   need_packages build fuzz
   configure_preset fuzz
   mapfile -t targets < <(fuzz_targets)

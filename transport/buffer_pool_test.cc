@@ -54,6 +54,7 @@ TEST(BufferPoolTest, BufferOutlivesItsPool) {
 TEST(BufferPoolTest, ManyThreads) {
   auto pool = BufferPool::Create(kMiB);
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&pool, t] {
       for (size_t i = 1; i < 500; ++i) {

@@ -134,11 +134,16 @@ std::vector<std::shared_ptr<Session>> TestService::lost() {
 void RecordingObserver::OnPart(Part part) {
   EXPECT_FALSE(inside_.exchange(true)) << "two callbacks of one observer at once";
   EXPECT_FALSE(done()) << "a part after OnDone";
-  if (on_part_) on_part_(std::move(part));
+  std::vector<Part> kept;
+  if (on_part_) {
+    on_part_(std::move(part));
+  } else {
+    kept.push_back(std::move(part));
+  }
   {
     MutexLock lock(mutex_);
     ++seen_;
-    if (!on_part_) parts_.push_back(std::move(part));
+    for (Part& one : kept) parts_.push_back(std::move(one));
     wake_.notify_all();
   }
   inside_ = false;

@@ -104,6 +104,7 @@ TEST_P(CarrierConformance, ManyThreadsMixSizes) {
   constexpr size_t kSizes[] = {0, 1, 300, 4096, 70'000, 1'000'000, 3'000'000};
   std::atomic<int> good{0};
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < kCallsEach; ++i) {

@@ -243,10 +243,10 @@ int Stages(const std::vector<DumpTensor>& tensors, const Kernels& kernels) {
   });
   const std::array<std::pair<const char*, size_t>, 3> jobs{
       {{"decode 1 plane", 1}, {"decode 2 planes", 2}, {"decode lossless", kPlanes}}};
-  for (const auto& [job, planes] : jobs) {
-    PrintStages(job, kernels, rows, [&](const Kernels& set) {
+  for (const auto& job : jobs) {
+    PrintStages(job.first, kernels, rows, [&](const Kernels& set) {
       Coders<BlockDecoder> decoders(set);
-      DecodeAll(chunks, planes, decoders, out.data());
+      DecodeAll(chunks, job.second, decoders, out.data());
     });
   }
   return 0;

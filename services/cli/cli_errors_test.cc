@@ -58,27 +58,31 @@ TEST(CliErrors, WrongUsage) {
       {{"get", "--kv", "dir", "--level", "much", "-o", "x"}, "--level"},
       {{"get", "name", "--level", "1"}, "--level requires --kv"},
       {{"get"}, "NAME or --key"},
-      {{"get", "name", "--key", "00"}, "excludes"},
+      {{"get", "name", "--key", std::string(64, '0')}, "excludes"},
       {{"get", "name", "--json"}, "--json needs -o FILE"},
       {{"get", "name", "--carrier", "pigeon"}, "pigeon"},
       {{"get", "name", "--timeout", "-1"}, "--timeout"},
       {{"get", "name", "--timeout", "soon"}, "--timeout"},
+      {{"get", "name", "-o", ""}, "-o needs a FILE"},
+      {{"get", "--key", "abc"}, "\"abc\" is not 64 hexadecimal digits"},
+      {{"get", "x", "--store", "nonsense"}, "\"nonsense\" is not an address"},
+      {{"ls", "--limit", "-1"}, "--limit"},
+      {{"ls", "--namespace", "0123456789abcdef"}, "is not 64 hexadecimal digits"},
+      {{"store", "--listen", "nonsense"}, "the listen address \"nonsense\" is not an address"},
+      {{"store", "--data", "7071"}, "the data address \"7071\" is not an address"},
+      {{"store", "--memory", "plenty"}, "\"plenty\" is not a size"},
+      {{"store", "--log-level", "loud"}, "--log-level"},
       {{"stat"}, "NAME or --key"},
       {{"rm"}, "NAME, --key or --namespace"},
-      {{"rm", "a", "--namespace", "00", "--yes"}, "either single objects or a namespace"},
+      {{"rm", "a", "--namespace", std::string(64, '0'), "--yes"},
+       "either single objects or a namespace"},
   };
   for (const Usage& usage : usages) ExpectLine(RunReprise(usage.args), kExitUsage, usage.says);
 }
 
 TEST(CliErrors, WrongAddresses) {
-  ExpectLine(RunReprise({"get", "x", "--store", "nonsense"}), kExitError, "\"nonsense\"");
   ExpectLine(RunReprise({"get", "x", "--store", "127.0.0.1:1", "--timeout", "3"}), kExitError,
              "127.0.0.1:1");
-  ExpectLine(RunReprise({"store", "--listen", "nonsense"}), kExitError,
-             "the listen address \"nonsense\" is not an address");
-  ExpectLine(RunReprise({"store", "--data", "7071", "--metrics", "off", "--listen", "127.0.0.1:0",
-                         "--memory", "512MiB"}),
-             kExitError, "the data address \"7071\" is not an address");
   // An address kept for documentation (RFC 5737), so nobody's here.
   ExpectLine(
       RunReprise({"store", "--listen", "203.0.113.5:0", "--metrics", "off", "--memory", "512MiB"}),
@@ -102,8 +106,6 @@ TEST(CliErrors, PortsInUse) {
 TEST(CliErrors, RefusedMemorySizes) {
   ExpectLine(RunReprise({"store", "--memory", "1MiB"}), kExitError, "too small: a store needs");
   ExpectLine(RunReprise({"store", "--memory", "4096TiB"}), kExitError, "is more than the");
-  ExpectLine(RunReprise({"store", "--memory", "plenty"}), kExitError, "\"plenty\" is not a size");
-  ExpectLine(RunReprise({"store", "--log-level", "loud"}), kExitError, "--log-level");
 }
 
 TEST(CliErrors, ConfigurationFiles) {
@@ -125,7 +127,6 @@ TEST(CliErrors, UnreadableFiles) {
   ExpectLine(RunReprise({"put", "x", scratch.Write("empty", "")}), kExitError, "is empty");
   ExpectLine(RunReprise({"get", "x", "--credential-file", scratch.Path("absent")}), kExitError,
              "cannot read");
-  ExpectLine(RunReprise({"get", "--key", "abc"}), kExitError, "not 64 hexadecimal digits");
 }
 
 TEST(CliErrors, AgainstAStore) {
@@ -133,7 +134,7 @@ TEST(CliErrors, AgainstAStore) {
   const RunningStore store({"--memory", "320MiB"});
   ASSERT_NE(store.grpc(), "");
   const std::string large = scratch.Write("large", Pattern(150 << 20, 1));
-  ExpectLine(store.Run({"put", "large", large}), kExitError, "is larger than");
+  ExpectLine(store.Run({"put", "large", large}), kExitError, large + ": publish of piece ");
   ASSERT_EQ(store.Run({"put", "x", scratch.Write("x", "x")}).exit_code, kExitOk);
   ExpectLine(store.Run({"get", "x", "-o", scratch.Path("no/such/dir")}), kExitError,
              "cannot write");

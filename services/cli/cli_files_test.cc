@@ -1,5 +1,7 @@
 // Files and pieces through the real executable and a real store.
 
+#include <signal.h>
+
 #include <filesystem>
 #include <regex>
 
@@ -81,11 +83,26 @@ TEST_F(CliFilesTest, AMissWritesNothing) {
   const std::string out = scratch_.Write("out", "as it was");
   const Finished get = store_->Run({"get", "nowhere", "-o", out});
   EXPECT_EQ(get.exit_code, kExitMiss);
-  EXPECT_THAT(get.err, StartsWith("reprise: nowhere: absent"));
+  EXPECT_THAT(get.err, StartsWith("reprise: nowhere: not held\n"));
   EXPECT_EQ(ReadWhole(out), "as it was");
   EXPECT_FALSE(std::filesystem::exists(scratch_.Path("new")));
   EXPECT_EQ(store_->Run({"get", "nowhere", "-o", scratch_.Path("new")}).exit_code, kExitMiss);
   EXPECT_FALSE(std::filesystem::exists(scratch_.Path("new")));
+}
+
+TEST_F(CliFilesTest, AnInterruptedGetLeavesNoPartOfAFile) {
+  const std::string file = scratch_.Write("in", Pattern(kLargestBytes, 5));
+  ASSERT_EQ(store_->Run({"put", "large", file}).exit_code, kExitOk);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const ScratchDir folder;
+    const Finished get = InterruptReprise(
+        {"get", "large", "-o", folder.Path("out"), "--store", store_->grpc()}, folder, signal);
+    // A machine that was busy elsewhere may have let it finish first.
+    if (get.exit_code == kExitOk) continue;
+    EXPECT_EQ(get.exit_code, 128 + signal);
+    EXPECT_TRUE(std::filesystem::is_empty(folder.Path("")));
+  }
+  EXPECT_EQ(store_->Run({"rm", "large"}).exit_code, kExitOk);
 }
 
 TEST_F(CliFilesTest, OtherContentIsReplacedOnlyWhenAsked) {
@@ -162,12 +179,20 @@ TEST_F(CliFilesTest, StatListAndRemove) {
   EXPECT_GE(std::count(list.out.begin(), list.out.end(), '\n'), 2);
   const Finished one = store_->Run({"ls", "--limit", "1"});
   EXPECT_EQ(std::count(one.out.begin(), one.out.end(), '\n'), 1);
-  EXPECT_EQ(store_->Run({"ls", "--namespace", std::string(64, '0')}).out, "");
+  EXPECT_THAT(one.out, HasSubstr(" " + name_space + "\n"));
+  EXPECT_THAT(one.err, StartsWith("key "));
+  const Finished none = store_->Run({"ls", "--namespace", std::string(64, '0')});
+  EXPECT_EQ(none.out, "");
+  EXPECT_EQ(none.err, "nothing is held\n");
 
   const Finished unsure = store_->Run({"rm", "--namespace", name_space});
   EXPECT_EQ(unsure.exit_code, kExitUsage);
   EXPECT_THAT(unsure.err, HasSubstr("--yes"));
-  EXPECT_EQ(store_->Run({"rm", "list-a", "list-b", "list-c"}).out, "removed 2\n");
+  EXPECT_THAT(store_->Run({"stat", "list-a", "--verify"}).out, HasSubstr("\nverified "));
+  const Finished some = store_->Run({"rm", "list-a", "list-c", "list-b"});
+  EXPECT_EQ(some.exit_code, kExitMiss);
+  EXPECT_EQ(some.out, "removed 2\n");
+  EXPECT_EQ(some.err, "reprise: list-c: not held\n");
   EXPECT_EQ(store_->Run({"rm", "list-a"}).exit_code, kExitMiss);
   ASSERT_EQ(store_->Run({"put", "list-a", file}).exit_code, kExitOk);
   EXPECT_EQ(store_->Run({"rm", "--namespace", name_space, "--yes"}).exit_code, kExitOk);

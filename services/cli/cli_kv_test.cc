@@ -175,7 +175,7 @@ TEST_F(CliKvTest, RawHasOneLevel) {
 TEST_F(CliKvTest, AMissWritesNothing) {
   const Finished get = Get("out");
   EXPECT_EQ(get.exit_code, kExitMiss);
-  EXPECT_THAT(get.err, StartsWith("reprise: one, chunk 0: absent"));
+  EXPECT_THAT(get.err, StartsWith("reprise: one, chunk 0: not held"));
   ASSERT_EQ(Put().exit_code, kExitOk);
   fs::create_directories(scratch_.Path("there"));
   EXPECT_THAT(Get("there").err, HasSubstr("is there already"));

@@ -37,6 +37,7 @@ TEST(CliStore, HealthAndMetrics) {
   const RunningStore store({"--memory", "512MiB"});
   EXPECT_EQ(store.Http("/healthz"), "ok\n");
   EXPECT_EQ(store.Http("/readyz"), "ready\n");
+  EXPECT_EQ(store.Http("/metrics", "POST"), "only GET and HEAD are allowed here\n");
   ASSERT_EQ(store.Run({"put", "x", scratch.Write("x", Pattern(100'000, 1)), "--carrier", "ucx"})
                 .exit_code,
             kExitOk);
@@ -105,6 +106,7 @@ TEST(CliStore, MemoryStaysBelowItsLimitUnderLoad) {
     files.push_back(scratch.Write("in" + std::to_string(i), Pattern(8 << 20, i)));
   }
   std::vector<std::thread> clients;
+  clients.reserve(4);
   std::atomic<int> stored{0};
   std::atomic<int> same{0};
   for (int client = 0; client < 4; ++client) {
@@ -126,7 +128,7 @@ TEST(CliStore, MemoryStaysBelowItsLimitUnderLoad) {
   EXPECT_GT(Metric(metrics, "reprise_store_evicted_pieces_total"), kPieces / 2);
   EXPECT_LE(Metric(metrics, "reprise_store_bytes_used"),
             Metric(metrics, "reprise_store_bytes_budget"));
-  const long peak_kb = store.StatusKb("VmHWM");
+  const int64_t peak_kb = store.StatusKb("VmHWM");
   RecordProperty("peak_kb", static_cast<int>(peak_kb));
   EXPECT_GT(peak_kb, 50 * 1024);
   EXPECT_LT(peak_kb, 320 * 1024);

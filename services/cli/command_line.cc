@@ -8,7 +8,9 @@
 #include <CLI/CLI.hpp>
 #include <stdio.h>
 
+#include "common/host_port.h"
 #include "common/limits.h"
+#include "common/sha256.h"
 #include "services/cli/commands.h"
 #include "services/store/store_config.h"
 #include "services/store/store_flags.h"
@@ -16,6 +18,17 @@
 
 namespace reprise::cli {
 namespace {
+
+// For CLI11, which takes an empty text for "it is right".
+std::string Complaint(const absl::Status& status) { return std::string(status.message()); }
+
+std::string CheckAddress(const std::string& text) {
+  return Complaint(ParseHostPort(text, "the store's address").status());
+}
+
+std::string CheckHex(const std::string& text) {
+  return Digest::FromHex(text).has_value() ? "" : "\"" + text + "\" is not 64 hexadecimal digits";
+}
 
 // Where every command's flags land, for as long as it runs.
 struct AllFlags {
@@ -31,6 +44,7 @@ struct AllFlags {
 void AddStoreFlags(CLI::App& command, StoreFlags& flags, bool json) {
   command.add_option("--store", flags.address, "The store's gRPC address")
       ->envname("REPRISE_STORE")
+      ->check(CheckAddress)
       ->type_name("HOST:PORT")
       ->capture_default_str();
   command.add_option("--tenant", flags.tenant, "Whose objects")
@@ -54,6 +68,7 @@ CLI::Option* AddObject(CLI::App& command, ObjectFlags& object) {
   CLI::Option* name = command.add_option("NAME", object.name, "A file that `put` stored");
   CLI::Option* key = command.add_option("--key", object.key_hex, "A piece's key instead of a name")
                          ->type_name("HEX")
+                         ->check(CheckHex)
                          ->excludes(name);
   return key;
 }
@@ -79,7 +94,13 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       ->type_name("LEVEL");
   command.footer(
       "Example:\n  reprise store --listen 127.0.0.1:7070 --memory 4GiB\n"
-      "Port 0 takes any; the line \"ready grpc=... data=... metrics=...\" says which.");
+      "Once it takes requests it prints \"ready grpc=... data=... metrics=...\", which also\n"
+      "says what port 0 became. Ctrl-C or SIGTERM ends it, and what it holds goes with it.");
+  command.final_callback([&to] {
+    if (const absl::Status status = store::CheckFlags(to); !status.ok()) {
+      throw CLI::ValidationError(Complaint(status));
+    }
+  });
 }
 
 // `purpose` says what the command does with the dump.
@@ -167,6 +188,9 @@ void AddGet(CLI::App& app, GetFlags& flags) {
       "  reprise get --kv ./kv/smollm2 --level 2 -o ./kv/smollm2-level2\n"
       "Nothing is written unless everything arrived and was verified; exit code 3 is a miss.");
   command.final_callback([&flags, kv] {
+    if (flags.output.empty()) {
+      throw CLI::ValidationError("-o needs a FILE, or - for standard output");
+    }
     if (kv->count() > 0) {
       if (!flags.object.name.empty() || !flags.object.key_hex.empty() || flags.piece) {
         throw CLI::ValidationError("get --kv takes no NAME, --key or --piece");
@@ -189,10 +213,14 @@ void AddStat(CLI::App& app, StatFlags& flags) {
 }
 
 void AddList(CLI::App& app, ListFlags& flags) {
-  CLI::App& command = *app.add_subcommand("ls", "List objects: key, bytes held, namespace");
-  command.add_option("--namespace", flags.namespace_hex, "Only this namespace's")->type_name("HEX");
+  CLI::App& command = *app.add_subcommand(
+      "ls", "List objects: key, bytes held, namespace; the header goes to standard error");
+  command.add_option("--namespace", flags.namespace_hex, "Only this namespace's")
+      ->type_name("HEX")
+      ->check(CheckHex);
   command.add_option("--limit", flags.limit, "At most this many; 0 for all")
       ->type_name("COUNT")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   AddStoreFlags(command, flags.store, true);
   command.footer("Example:\n  reprise ls --json | head");
@@ -201,10 +229,11 @@ void AddList(CLI::App& app, ListFlags& flags) {
 void AddRemove(CLI::App& app, RemoveFlags& flags) {
   CLI::App& command = *app.add_subcommand("rm", "Remove objects, or a whole namespace");
   command.add_option("NAME", flags.names, "Files that `put` stored");
-  command.add_option("--key", flags.keys_hex, "Pieces by key")->type_name("HEX");
+  command.add_option("--key", flags.keys_hex, "Pieces by key")->type_name("HEX")->check(CheckHex);
   CLI::Option* whole =
       command.add_option("--namespace", flags.namespace_hex, "Every piece of this namespace")
-          ->type_name("HEX");
+          ->type_name("HEX")
+          ->check(CheckHex);
   command.add_flag("--yes", flags.yes, "Yes, the whole namespace");
   AddStoreFlags(command, flags.store, true);
   command.footer("Examples:\n  reprise rm weights.bin\n  reprise rm --namespace 9a0b...77 --yes");
@@ -257,7 +286,8 @@ ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.footer(
       "Each command has its own help: reprise put --help\n"
-      "Example:\n  reprise store --memory 4GiB &\n  reprise put notes ./notes.txt\n"
+      "Example, the store in a terminal of its own:\n  reprise store --memory 4GiB\n"
+      "  reprise put notes ./notes.txt\n  reprise get notes -o ./copy.txt\n"
       "Exit codes: 0 ok, 1 error, 2 wrong usage, 3 not held.");
   AddStore(app, *flags);
   AddPut(app, flags->put);

@@ -53,6 +53,7 @@ absl::StatusOr<Key> KeyOf(const ObjectFlags& object, const StoreFlags& store) {
 }
 
 absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
+  if (miss.reason == MissReason::kAbsent) return ReportNotHeld(name);
   const std::string line = absl::StrCat(ToAbsl(name), ": ", ToAbsl(MissReasonName(miss.reason)),
                                         miss.detail.empty() ? "" : ": ", miss.detail);
   if (miss.reason == MissReason::kPeerLost) return absl::UnavailableError(line);
@@ -63,6 +64,11 @@ absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name) {
 
 std::string_view NameOf(const ObjectFlags& object) {
   return object.name.empty() ? object.key_hex : object.name;
+}
+
+int ReportNotHeld(std::string_view name) {
+  fprintf(stderr, "reprise: %.*s: not held\n", static_cast<int>(name.size()), name.data());
+  return kExitMiss;
 }
 
 }  // namespace reprise::cli

@@ -33,4 +33,7 @@ absl::StatusOr<int> ReportMiss(const Miss& miss, std::string_view name);
 // How messages call the object: its name, or its key.
 std::string_view NameOf(const ObjectFlags& object);
 
+// Says on standard error that the store does not hold `name`, and returns kExitMiss.
+int ReportNotHeld(std::string_view name);
+
 }  // namespace reprise::cli

@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/str_cat.h"
 #include <stdio.h>
@@ -48,6 +50,36 @@ absl::Status WriteAll(int fd, ByteSpan bytes, const std::string& path) {
   return absl::OkStatus();
 }
 
+// Removes a file when the process is interrupted while it is written. One at a time.
+class RemovedOnInterrupt {
+ public:
+  explicit RemovedOnInterrupt(const std::string& path) {
+    path_.assign(path.begin(), path.end());
+    path_.push_back('\0');
+    struct sigaction action {};
+    action.sa_handler = RemoveAndEnd;
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &action, &before_[i]);
+  }
+  ~RemovedOnInterrupt() {
+    for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  RemovedOnInterrupt(const RemovedOnInterrupt&) = delete;
+  RemovedOnInterrupt& operator=(const RemovedOnInterrupt&) = delete;
+
+ private:
+  static constexpr std::array<int, 3> kSignals{SIGINT, SIGTERM, SIGHUP};
+
+  // Nothing here but what a signal handler may call.
+  static void RemoveAndEnd(int number) {
+    unlink(path_.data());
+    signal(number, SIG_DFL);
+    raise(number);
+  }
+
+  static inline std::vector<char> path_;
+  std::array<struct sigaction, kSignals.size()> before_{};
+};
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::byte>> ReadFile(const std::string& path, size_t limit_bytes) {
@@ -85,6 +117,7 @@ absl::StatusOr<std::vector<std::byte>> ReadFile(const std::string& path, size_t 
 absl::Status WriteFile(const std::string& path, ByteSpan bytes) {
   if (path == "-") return WriteAll(STDOUT_FILENO, bytes, "standard output");
   const std::string partial = absl::StrCat(path, ".partial-", getpid());
+  const RemovedOnInterrupt guard(partial);
   absl::Status written;
   {
     const Descriptor file(open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));

@@ -16,7 +16,8 @@ namespace reprise::cli {
 absl::StatusOr<std::vector<std::byte>> ReadFile(const std::string& path, size_t limit_bytes);
 
 // Writes `bytes` beside `path` and renames the result over it, so that `path` is never half
-// written; "-" writes to standard output. UNAVAILABLE, with the system's reason, when that fails:
+// written, even when SIGINT, SIGTERM or SIGHUP ends the process; "-" writes to standard output. Not
+// thread-safe. UNAVAILABLE, with the system's reason, when that fails:
 // `path` is then as it was.
 absl::Status WriteFile(const std::string& path, ByteSpan bytes);
 

@@ -38,18 +38,14 @@ uint64_t HeldBytes(const PieceState& state) {
   return state.level_bytes[std::min<size_t>(state.planes_held, state.level_bytes.size()) - 1];
 }
 
-void PrintStat(const ObjectInfo& info) {
+void PrintStat(const ObjectInfo& info, bool verified) {
   printf("key         %s\n", info.key.digest.Hex().c_str());
   printf("namespace   %s\n", info.namespace_fingerprint.Hex().c_str());
   printf("content id  %s\n", info.state.content_id.digest.Hex().c_str());
   printf("position    %llu\n", static_cast<unsigned long long>(info.position));
   printf("planes      %u of %zu held, %llu bytes\n", info.state.planes_held,
          info.state.level_bytes.size(), static_cast<unsigned long long>(HeldBytes(info.state)));
-}
-
-int NotHeld(std::string_view name) {
-  fprintf(stderr, "reprise: %.*s: not held\n", static_cast<int>(name.size()), name.data());
-  return kExitMiss;
+  if (verified) printf("verified    every byte held matches its checksum\n");
 }
 
 }  // namespace
@@ -63,11 +59,11 @@ absl::StatusOr<int> Stat(const StatFlags& flags) {
     return absl::DataLossError(absl::StrCat(std::string(NameOf(flags.object)),
                                             ": its bytes did not match; it was dropped"));
   }
-  if (!stat.info.has_value()) return NotHeld(NameOf(flags.object));
+  if (!stat.info.has_value()) return ReportNotHeld(NameOf(flags.object));
   if (flags.store.json) {
     ToJson(*stat.info).Bool("verified", flags.verify).Print();
   } else {
-    PrintStat(*stat.info);
+    PrintStat(*stat.info, flags.verify);
   }
   return kExitOk;
 }
@@ -80,16 +76,26 @@ absl::StatusOr<int> List(const ListFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
   uint64_t left = flags.limit == 0 ? UINT64_MAX : flags.limit;
   std::optional<Key> after;
+  bool first = true;
   while (left > 0) {
     const auto page_limit = static_cast<uint32_t>(std::min<uint64_t>(left, kMaxKeysPerList));
     REPRISE_ASSIGN_OR_RETURN(
         const ObjectPage page,
         connection.client->List(after, page_limit, fingerprint, connection.deadline).Wait());
+    // Words go to standard error, so that lines of standard output are objects.
+    if (first && !flags.store.json) {
+      if (page.objects.empty()) {
+        fprintf(stderr, "nothing is held\n");
+      } else {
+        fprintf(stderr, "%-64s %12s namespace\n", "key", "bytes held");
+      }
+    }
+    first = false;
     for (const ObjectInfo& info : page.objects) {
       if (flags.store.json) {
         ToJson(info).Print();
       } else {
-        printf("%s %12llu %.16s\n", info.key.digest.Hex().c_str(),
+        printf("%s %12llu %s\n", info.key.digest.Hex().c_str(),
                static_cast<unsigned long long>(HeldBytes(info.state)),
                info.namespace_fingerprint.Hex().c_str());
       }
@@ -101,35 +107,56 @@ absl::StatusOr<int> List(const ListFlags& flags) {
   return kExitOk;
 }
 
-absl::StatusOr<int> Remove(const RemoveFlags& flags) {
-  std::vector<Key> keys;
-  for (const std::string& name : flags.names) {
-    REPRISE_ASSIGN_OR_RETURN(const Key key, FileKey(flags.store.tenant, name));
-    keys.push_back(key);
-  }
-  for (const std::string& hex : flags.keys_hex) {
-    REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseHex(hex, "the key"));
-    keys.push_back(Key{digest});
-  }
-  Digest fingerprint;
-  if (!flags.namespace_hex.empty()) {
-    REPRISE_ASSIGN_OR_RETURN(fingerprint, ParseHex(flags.namespace_hex, "the namespace"));
-  }
+namespace {
+
+absl::StatusOr<int> RemoveWhole(const RemoveFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Digest fingerprint,
+                           ParseHex(flags.namespace_hex, "the namespace"));
   REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
   REPRISE_ASSIGN_OR_RETURN(
       const uint64_t removed,
-      (flags.namespace_hex.empty()
-           ? connection.client->Remove(keys, connection.deadline)
-           : connection.client->RemoveNamespace(fingerprint, connection.deadline))
-          .Wait());
+      connection.client->RemoveNamespace(fingerprint, connection.deadline).Wait());
   if (flags.store.json) {
     JsonLine().Number("removed", removed).Print();
   } else if (removed > 0) {
     printf("removed %llu\n", static_cast<unsigned long long>(removed));
-  } else {
-    fprintf(stderr, "reprise: nothing to remove: not held\n");
   }
-  return removed > 0 ? kExitOk : kExitMiss;
+  if (removed > 0) return kExitOk;
+  return flags.store.json ? kExitMiss : ReportNotHeld("namespace " + flags.namespace_hex);
+}
+
+}  // namespace
+
+absl::StatusOr<int> Remove(const RemoveFlags& flags) {
+  if (!flags.namespace_hex.empty()) return RemoveWhole(flags);
+  std::vector<ObjectFlags> objects;
+  for (const std::string& name : flags.names) objects.push_back({.name = name, .key_hex = ""});
+  for (const std::string& hex : flags.keys_hex) objects.push_back({.name = "", .key_hex = hex});
+  std::vector<Key> keys;
+  for (const ObjectFlags& object : objects) {
+    REPRISE_ASSIGN_OR_RETURN(keys.emplace_back(), KeyOf(object, flags.store));
+  }
+  REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
+  // One at a time: the answer is a number, and which were absent is worth a round trip.
+  uint64_t removed = 0;
+  std::vector<std::string_view> absent;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    REPRISE_ASSIGN_OR_RETURN(const uint64_t one,
+                             connection.client->Remove({keys[i]}, connection.deadline).Wait());
+    removed += one;
+    if (one == 0) absent.push_back(NameOf(objects[i]));
+  }
+  if (flags.store.json) {
+    std::string names;
+    for (const std::string_view name : absent) {
+      names += (names.empty() ? "" : ", ") + JsonString(name);
+    }
+    JsonLine().Number("removed", removed).Raw("not_held", "[" + names + "]").Print();
+  } else {
+    if (removed > 0) printf("removed %llu\n", static_cast<unsigned long long>(removed));
+    for (const std::string_view name : absent) ReportNotHeld(name);
+  }
+  return absent.empty() ? kExitOk : kExitMiss;
 }
 
 }  // namespace reprise::cli

@@ -43,19 +43,30 @@ absl::StatusOr<PieceHeader> CheckContainer(ByteSpan container, const std::string
   return meta->header();
 }
 
-void Report(const PutFlags& flags, const PieceHeader& header, size_t bytes, const char* outcome,
+struct Sizes {
+  size_t piece_bytes = 0;
+  size_t file_bytes = 0;  // the body of a wrapped file
+};
+
+void Report(const PutFlags& flags, const PieceHeader& header, Sizes sizes, const char* outcome,
             const Client& client) {
   if (flags.store.json) {
     JsonLine()
         .Text("key", header.key.digest.Hex())
         .Text("content_id", header.content_id.digest.Hex())
         .Text("outcome", outcome)
-        .Number("piece_bytes", bytes)
+        .Number("piece_bytes", sizes.piece_bytes)
         .Text("carrier", client.carrier())
         .Print();
     return;
   }
-  printf("%s %zu bytes as key %s\n", outcome, bytes, header.key.digest.Hex().c_str());
+  const std::string key = header.key.digest.Hex();
+  if (flags.piece) {
+    printf("%s %zu bytes as key %s\n", outcome, sizes.piece_bytes, key.c_str());
+  } else {
+    printf("%s %zu bytes, %zu with their header, as key %s\n", outcome, sizes.file_bytes,
+           sizes.piece_bytes, key.c_str());
+  }
 }
 
 }  // namespace
@@ -77,13 +88,14 @@ absl::StatusOr<int> Put(const PutFlags& flags) {
     }
     REPRISE_RETURN_IF_ERROR(client.Remove({header.key}, connection.deadline).Wait().status());
   }
-  const size_t bytes = container.size();
+  REPRISE_ASSIGN_OR_RETURN(const PieceMeta meta, PieceMeta::Parse(container));
+  const Sizes sizes{container.size(), container.size() - meta.meta_bytes()};
   auto owner = std::make_shared<const std::vector<std::byte>>(std::move(container));
-  REPRISE_ASSIGN_OR_RETURN(
-      const PublishResult result,
+  const absl::StatusOr<PublishResult> result =
       client.PublishPiece(SharedBytes(*owner, owner), header.token_begin, connection.deadline)
-          .Wait());
-  Report(flags, header, bytes, result.pieces_stored > 0 ? "stored" : "already held", client);
+          .Wait();
+  if (!result.ok()) return Annotate(result.status(), flags.file);
+  Report(flags, header, sizes, result->pieces_stored > 0 ? "stored" : "already held", client);
   return kExitOk;
 }
 

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@ pid_t Spawn(const std::vector<std::string>& args, int in, int out, int err) {
   std::vector<std::string> all{REPRISE_BINARY};
   all.insert(all.end(), args.begin(), args.end());
   std::vector<char*> argv;
+  argv.reserve(all.size() + 1);
   for (std::string& arg : all) argv.push_back(arg.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
@@ -120,6 +122,22 @@ Finished RunReprise(const std::vector<std::string>& args, const std::string& inp
   return finished;
 }
 
+Finished InterruptReprise(const std::vector<std::string>& args, const ScratchDir& folder,
+                          int signal) {
+  const int watch = inotify_init1(IN_CLOEXEC);
+  if (inotify_add_watch(watch, folder.Path("").c_str(), IN_CREATE) < 0) abort();
+  const pid_t pid = Spawn(args, -1, -1, -1);
+  std::array<char, 4096> events;
+  Finished finished;
+  pollfd made{watch, POLLIN, 0};
+  if (poll(&made, 1, 60'000) == 1 && read(watch, events.data(), events.size()) > 0) {
+    kill(pid, signal);
+  }
+  finished.exit_code = WaitFor(pid);
+  close(watch);
+  return finished;
+}
+
 RunningStore::RunningStore(std::vector<std::string> args) {
   args.insert(args.begin(), "store");
   for (const char* flag : {"--listen", "--metrics"}) {
@@ -158,7 +176,7 @@ RunningStore::Stopped RunningStore::Stop(int signal) {
   return stopped;
 }
 
-std::string RunningStore::Http(const std::string& path) const {
+std::string RunningStore::Http(const std::string& path, const std::string& method) const {
   const size_t colon = metrics_.rfind(':');
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -170,7 +188,7 @@ std::string RunningStore::Http(const std::string& path) const {
   }
   const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   std::string reply;
-  const std::string request = "GET " + path + " HTTP/1.0\r\nConnection: close\r\n\r\n";
+  const std::string request = method + " " + path + " HTTP/1.0\r\nConnection: close\r\n\r\n";
   if (connect(fd, found->ai_addr, found->ai_addrlen) == 0 &&
       write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
     std::array<char, 65536> buffer;
@@ -185,7 +203,7 @@ std::string RunningStore::Http(const std::string& path) const {
   return body == std::string::npos ? "" : reply.substr(body + 4);
 }
 
-long RunningStore::StatusKb(const std::string& field) const {
+int64_t RunningStore::StatusKb(const std::string& field) const {
   std::istringstream status(ReadWhole("/proc/" + std::to_string(pid_) + "/status"));
   std::string line;
   while (std::getline(status, line)) {

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct Finished {
 
 // Runs `reprise ARGS...` to its end. `input` is what its standard input reads.
 Finished RunReprise(const std::vector<std::string>& args, const std::string& input = "");
+
+class ScratchDir;
+// The same, but sends `signal` as soon as a file is made in `folder`.
+Finished InterruptReprise(const std::vector<std::string>& args, const ScratchDir& folder,
+                          int signal);
 
 // A `reprise store` on ports of its own.
 class RunningStore {
@@ -46,10 +52,10 @@ class RunningStore {
   // Sends `signal` and waits for the end.
   Stopped Stop(int signal);
 
-  // The body of GET `path` on the metrics port.
-  std::string Http(const std::string& path) const;
+  // The body of `method` `path` on the metrics port.
+  std::string Http(const std::string& path, const std::string& method = "GET") const;
   // A field of /proc/PID/status in kB, for example "VmHWM".
-  long StatusKb(const std::string& field) const;
+  int64_t StatusKb(const std::string& field) const;
 
  private:
   pid_t pid_ = -1;

@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <chrono>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/log.h"
 #include "proto/reprise.pb.h"
@@ -56,6 +58,15 @@ void VerifyAndAnswer(StoreContext& context, const CallPtr& call, const Key& key)
   AnswerStat(call, nullptr, true);
 }
 
+// One line a second at most: whoever tries in a loop must not fill the disk. Each is counted.
+void LogRefusedLogin(StoreContext& context, const std::string& tenant, const absl::Status& why) {
+  const int64_t now_s =
+      std::chrono::duration_cast<std::chrono::seconds>(context.clock.Now().time_since_epoch())
+          .count();
+  if (context.login_logged_s.exchange(now_s) == now_s) return;
+  LogWarning("login refused", {{"tenant", tenant}, {"why", ToStd(why.message())}});
+}
+
 }  // namespace
 
 void HandleOpenSession(StoreContext& context, const CallPtr& call) {
@@ -68,6 +79,7 @@ void HandleOpenSession(StoreContext& context, const CallPtr& call) {
   const absl::StatusOr<Token> token = context.sessions.Open(request.tenant(), request.credential());
   if (!token.ok()) {
     context.metrics.CountSessionRefused();
+    LogRefusedLogin(context, request.tenant(), token.status());
     return call->Fail(token.status());
   }
   v1::OpenSessionReply reply;
@@ -163,7 +175,8 @@ void HandleRemove(StoreContext& context, const CallPtr& call) {
     keys.push_back(Key{*key});
   }
   uint64_t removed = 0;
-  for (const Key& key : keys) removed += context.pieces.Remove(call->tenant(), key) ? 1 : 0;
+  for (const Key& key : keys)
+    removed += context.pieces.Remove(call->tenant(), key, nullptr) ? 1 : 0;
   reply.set_removed(removed);
   call->Reply(reply.SerializeAsString());
 }

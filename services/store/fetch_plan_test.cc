@@ -15,10 +15,12 @@ PieceMeta MakeMeta(uint32_t planes, uint32_t layers, uint32_t bytes) {
   header.levels.resize(planes);
   for (Level& level : header.levels) level.distortions.resize(layers);
   std::vector<Segment> segments;
-  for (uint16_t plane = 0; plane < planes; ++plane) {
+  for (uint32_t plane = 0; plane < planes; ++plane) {
     for (uint32_t layer = 0; layer < layers; ++layer) {
-      segments.push_back(
-          {.plane = plane, .part = TensorPart::kOpaque, .layer = layer, .length = bytes});
+      segments.push_back({.plane = static_cast<uint16_t>(plane),
+                          .part = TensorPart::kOpaque,
+                          .layer = layer,
+                          .length = bytes});
     }
   }
   absl::StatusOr<PieceLayout> layout = PieceLayout::Create(header, segments);

@@ -66,8 +66,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(uint64_t total_bytes, uint64_t physical_by
 uint64_t MinimumMemoryBytes() { return FixedBytes(FixedParts(0)) + kMinPiecesBytes; }
 
 uint64_t PhysicalMemoryBytes() {
-  const long pages = sysconf(_SC_PHYS_PAGES);
-  const long page_bytes = sysconf(_SC_PAGESIZE);
+  const int64_t pages = sysconf(_SC_PHYS_PAGES);
+  const int64_t page_bytes = sysconf(_SC_PAGESIZE);
   uint64_t bytes = std::numeric_limits<uint64_t>::max();
   if (pages > 0 && page_bytes > 0) {
     bytes = static_cast<uint64_t>(pages) * static_cast<uint64_t>(page_bytes);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <prometheus/counter.h>
+#include <prometheus/family.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
@@ -21,7 +22,7 @@ using prometheus::MetricType;
 
 constexpr std::array<const char*, kMethods> kMethodNames{
     "Unknown", "OpenSession", "Hello", "Lookup", "Publish", "Fetch", "Stat", "List", "Remove"};
-constexpr std::array<std::string_view, 3> kCarrierNames{"ucx", "grpc", "loopback"};
+constexpr std::array<std::string_view, 2> kCarrierNames{"ucx", "grpc"};
 
 // Seconds; 10 us to 10 s.
 const Histogram::BucketBoundaries& LatencyBuckets() {
@@ -79,7 +80,8 @@ void CarrierMetrics::CountOut(size_t bytes) const {
 }
 
 struct StoreMetrics::Series {
-  std::array<CarrierMetrics, kCarrierNames.size()> carriers;
+  prometheus::Family<Counter>* bytes_in = nullptr;
+  prometheus::Family<Counter>* bytes_out = nullptr;
   std::array<MethodMetrics, kMethods> methods;
   Histogram* quick_delay = nullptr;
   Histogram* slow_delay = nullptr;
@@ -103,12 +105,11 @@ StoreMetrics::StoreMetrics()
   const auto counters = [&](const char* name, const char* help) -> auto& {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
   };
-  auto& in = counters("reprise_store_bytes_in_total", "Bytes of requests, bulk included.");
-  auto& out = counters("reprise_store_bytes_out_total", "Bytes of replies, bulk included.");
-  for (size_t i = 0; i < kCarrierNames.size(); ++i) {
-    const prometheus::Labels labels{{"carrier", std::string(kCarrierNames[i])}};
-    series_->carriers[i] = {&in.Add(labels), &out.Add(labels)};
-  }
+  series_->bytes_in =
+      &counters("reprise_store_bytes_in_total", "Bytes of requests, bulk included.");
+  series_->bytes_out =
+      &counters("reprise_store_bytes_out_total", "Bytes of replies, bulk included.");
+  for (const std::string_view name : kCarrierNames) Carrier(name);
   auto& requests = counters("reprise_store_requests_total", "Requests completed.");
   auto& seconds = prometheus::BuildHistogram()
                       .Name("reprise_store_request_seconds")
@@ -157,10 +158,10 @@ StoreMetrics::StoreMetrics()
 
 StoreMetrics::~StoreMetrics() = default;
 
-const CarrierMetrics& StoreMetrics::Carrier(std::string_view name) const {
-  const auto* found = std::find(kCarrierNames.begin(), kCarrierNames.end(), name);
-  return series_
-      ->carriers[static_cast<size_t>(found - kCarrierNames.begin()) % kCarrierNames.size()];
+CarrierMetrics StoreMetrics::Carrier(std::string_view name) {
+  const prometheus::Labels labels{{"carrier", std::string(name)}};
+  // A family gives the same series again for the same labels.
+  return {&series_->bytes_in->Add(labels), &series_->bytes_out->Add(labels)};
 }
 
 void StoreMetrics::CountRequest(size_t method, absl::StatusCode code, Duration took) {

@@ -62,8 +62,9 @@ class StoreMetrics {
   StoreMetrics(const StoreMetrics&) = delete;
   StoreMetrics& operator=(const StoreMetrics&) = delete;
 
-  // The figures of "ucx", "grpc" or "loopback"; lives as long as this object.
-  const CarrierMetrics& Carrier(std::string_view name) const;
+  // The figures of a carrier, for as long as this object lives. Those of "ucx" and "grpc" are shown
+  // from the start, another's (loopback, in tests) once it was asked for.
+  CarrierMetrics Carrier(std::string_view name);
 
   void CountRequest(size_t method, absl::StatusCode code, Duration took);
   // A request waited this long before somebody worked on it.

@@ -42,6 +42,16 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Create(
     response.status = ready ? 200 : 503;
     response.set_content(ready ? "ready\n" : "not ready\n", "text/plain");
   });
+  // Without this a wrong method looks like a wrong path.
+  server.set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
+    if (request.method == "GET" || request.method == "HEAD") {
+      return httplib::Server::HandlerResponse::Unhandled;
+    }
+    response.status = 405;
+    response.set_header("Allow", "GET, HEAD");
+    response.set_content("only GET and HEAD are allowed here\n", "text/plain");
+    return httplib::Server::HandlerResponse::Handled;
+  });
   // Without SO_REUSEPORT, which would let a second store share the port unnoticed.
   server.set_socket_options([](socket_t socket) {
     const int yes = 1;

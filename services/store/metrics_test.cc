@@ -7,7 +7,6 @@ namespace reprise::store {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 TEST(Metrics, EverySeriesExistsFromTheStart) {
   const std::string text = StoreMetrics().Render({});
@@ -52,6 +51,14 @@ TEST(Metrics, CountsUnderTheRightLabels) {
         "reprise_store_evicted_pieces_total 5", "reprise_store_sessions 2"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
+}
+
+TEST(Metrics, ACarrierForTestsShowsOnlyWhereItIsUsed) {
+  StoreMetrics metrics;
+  EXPECT_EQ(metrics.Render({}).find("loopback"), std::string::npos);
+  metrics.Carrier("loopback").CountIn(5);
+  EXPECT_THAT(metrics.Render({}),
+              HasSubstr("reprise_store_bytes_in_total{carrier=\"loopback\"} 5"));
 }
 
 TEST(Metrics, QueueDelayIsARecentMean) {

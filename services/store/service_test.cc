@@ -31,6 +31,20 @@ TEST_F(ServiceTest, SessionsNeedTheirCredential) {
   EXPECT_TRUE(HasMetric("reprise_store_sessions 1"));
 }
 
+TEST_F(ServiceTest, ARefusedLoginIsLoggedButNoFlood) {
+  Start({.tenants = {{"search", "one"}}});
+  const auto door = server_->ConnectWithoutHello();
+  v1::OpenSessionRequest open;
+  open.set_tenant("search");
+  open.set_credential("not the one");
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 100; ++i) Run(*door, v1::OPEN_SESSION, open.SerializeAsString());
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("warning login refused tenant=search why="));
+  EXPECT_THAT(log, Not(HasSubstr("not the one")));
+  EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 100);
+}
+
 TEST_F(ServiceTest, OpenSessionTellsWhereTheDataPathIs) {
   service_->set_data_address(":7171");
   v1::OpenSessionRequest open;

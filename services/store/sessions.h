@@ -69,7 +69,7 @@ class StoreSession final : public transport::Session {
   const storage::TenantId tenant_;
   const std::string tenant_name_;
   const SessionLimits limits_;
-  const CarrierMetrics& carrier_;
+  const CarrierMetrics carrier_;
   UploadTable uploads_;
   std::atomic<size_t> requests_{0};
   std::atomic<size_t> request_bytes_{0};
@@ -95,8 +95,7 @@ class SessionTable {
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // UNAUTHENTICATED for a token that is unknown, expired or bound already; INVALID_ARGUMENT or
-  // UNIMPLEMENTED when the versions make no sense or do not meet ours. `carrier` outlives the
-  // session.
+  // UNIMPLEMENTED when the versions make no sense or do not meet ours.
   absl::StatusOr<std::shared_ptr<StoreSession>> Bind(std::string_view token, VersionRange versions,
                                                      const CarrierMetrics& carrier)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -41,6 +41,8 @@ struct StoreContext {
   std::string software;
   std::string data_address = {};
   std::atomic<size_t> request_bytes{0};
+  // The second, on `clock`, of the last line about a refused login.
+  std::atomic<int64_t> login_logged_s{-1};
 };
 
 class StoreCall {

@@ -40,7 +40,8 @@ class YamlApplier {
 
   absl::Status Apply(const YAML::Node& root) {
     if (root.IsNull()) return absl::OkStatus();
-    if (!root.IsMap()) return Error(root, "expected \"key: value\" lines");
+    if (!root.IsMap())
+      return Error(root, "the file needs \"key: value\" lines, such as \"memory: 8GiB\"");
     std::set<std::string> seen;
     for (const auto& entry : root) {
       REPRISE_ASSIGN_OR_RETURN(const std::string key, Scalar(entry.first, "a key", entry.first));
@@ -63,7 +64,8 @@ class YamlApplier {
   absl::StatusOr<std::string> Scalar(const YAML::Node& node, std::string_view key,
                                      const YAML::Node& key_node) const {
     if (!node.IsScalar() || node.Scalar().empty()) {
-      return Error(key_node, absl::StrCat(ToAbsl(key), " needs one value"));
+      return Error(key_node, absl::StrCat(ToAbsl(key), " needs one value, as in \"", ToAbsl(key),
+                                          ": VALUE\""));
     }
     return node.Scalar();
   }
@@ -83,15 +85,17 @@ class YamlApplier {
       const absl::StatusOr<HostPort> endpoint = ParseHostPort(text, key);
       if (!endpoint.ok()) return ErrorFrom(value, endpoint.status());
     }
-    if (key == "listen") config_.listen = std::move(text);
-    if (key == "data") config_.data = std::move(text);
-    if (key == "metrics") config_.metrics = std::move(text);
-    if (key == "memory") {
+    if (key == "listen") {
+      config_.listen = std::move(text);
+    } else if (key == "data") {
+      config_.data = std::move(text);
+    } else if (key == "metrics") {
+      config_.metrics = std::move(text);
+    } else if (key == "memory") {
       absl::StatusOr<uint64_t> bytes = ParseByteSize(text);
       if (!bytes.ok()) return ErrorFrom(value, bytes.status());
       config_.memory_bytes = *bytes;
-    }
-    if (key == "log_level") {
+    } else {
       absl::StatusOr<LogLevel> level = ParseLogLevel(text);
       if (!level.ok()) return ErrorFrom(value, level.status());
       config_.log_level = *level;
@@ -101,7 +105,8 @@ class YamlApplier {
 
   absl::Status ApplyTenants(const YAML::Node& list, const YAML::Node& key_node) {
     if (!list.IsSequence() || list.size() == 0) {
-      return Error(key_node, "tenants needs a list of \"- name: ...\" entries");
+      return Error(key_node,
+                   "tenants needs a list of \"- name: ...\" entries, each with a credential_file");
     }
     config_.tenants.clear();
     std::set<std::string> names;
@@ -123,6 +128,9 @@ class YamlApplier {
       REPRISE_ASSIGN_OR_RETURN(const std::string key, Scalar(field.first, "a key", field.first));
       REPRISE_ASSIGN_OR_RETURN(std::string text, Scalar(field.second, key, field.first));
       if (!seen.insert(key).second) return Error(field.first, absl::StrCat(key, " is given twice"));
+      if (seen.contains("credential") && seen.contains("credential_file")) {
+        return Error(field.first, "a tenant has either credential or credential_file, not both");
+      }
       if (key == "name") {
         tenant.name = std::move(text);
       } else if (key == "credential") {
@@ -142,7 +150,7 @@ class YamlApplier {
       return Error(entry, absl::StrCat("a tenant's name of ", tenant.name.size(),
                                        " bytes; at most ", kMaxTenantNameBytes, " are allowed"));
     }
-    if (seen.contains("credential") == seen.contains("credential_file")) {
+    if (tenant.credential.empty()) {
       return Error(entry, absl::StrCat("tenant \"", tenant.name,
                                        "\" needs either credential or credential_file"));
     }
@@ -165,13 +173,14 @@ absl::Status ApplyYaml(std::string_view yaml, std::string_view source, StoreConf
     const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
     if (documents.empty()) return absl::OkStatus();
     if (documents.size() > 1) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          ToAbsl(source), ":", documents[1].Mark().line + 1, ": a second YAML document"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(ToAbsl(source), ":", documents[1].Mark().line + 1,
+                       ": a second YAML document begins; there may be one"));
     }
     return YamlApplier(source, config).Apply(documents[0]);
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
-        absl::StrCat(ToAbsl(source), ":", error.mark.line + 1, ": ", error.msg));
+        absl::StrCat(ToAbsl(source), ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
   }
 }
 

@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 std::string WriteTemporary(const std::string& name, const std::string& text) {
-  const std::string path = ::testing::TempDir() + name;
+  std::string path = ::testing::TempDir() + name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }
@@ -66,14 +66,15 @@ TEST(StoreConfig, NamesTheLineOfWhatIsWrong) {
       {"listen:\n", "store.yaml:1: ", "listen needs one value"},
       {"metrics: off\nlog_level: loud\n", "store.yaml:2: ", "\"loud\" is not a log level"},
       {"listen: \"a:1\nmemory: 1GiB\n", "store.yaml:1: ", "is not an address"},
-      {"listen: [a:1\n", "store.yaml:2: ", "end of sequence"},
+      {"listen: [a:1\n", "store.yaml:2: ", "not valid YAML: end of sequence"},
       {"listen: a:1\n\tmemory: 1GiB\n", "store.yaml:2: ", ""},
       {"- listen\n", "store.yaml:1: ", "key: value"},
       {"just text\n", "store.yaml:1: ", "key: value"},
       {"listen: a:1\n---\nlisten: b:1\n", "store.yaml:3: ", "second YAML document"},
       {"listen: a:1\ntenants: search\n", "store.yaml:2: ", "needs a list"},
       {"tenants:\n  - name: a\n", "store.yaml:2: ", "either credential or credential_file"},
-      {"tenants:\n  - name: a\n    credential: x\n    credential_file: y\n", "store.yaml:4: ", "y"},
+      {"tenants:\n  - name: a\n    credential: x\n    credential_file: y\n",
+       "store.yaml:4: ", "not both"},
       {"tenants:\n  - credential: x\n", "store.yaml:2: ", "without a name"},
       {"tenants:\n  - name: a\n    credential: x\n  - name: a\n    credential: y\n",
        "store.yaml:4: ", "\"a\" is given twice"},

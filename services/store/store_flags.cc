@@ -1,8 +1,27 @@
 #include "services/store/store_flags.h"
 
+#include "common/host_port.h"
 #include "services/store/byte_size.h"
 
 namespace reprise::store {
+namespace {
+
+absl::Status CheckAddress(const std::optional<std::string>& text, std::string_view what,
+                          bool may_be_off) {
+  if (!text.has_value() || (may_be_off && *text == kOff)) return absl::OkStatus();
+  return ParseHostPort(*text, what).status();
+}
+
+}  // namespace
+
+absl::Status CheckFlags(const StoreFlags& flags) {
+  REPRISE_RETURN_IF_ERROR(CheckAddress(flags.listen, "the listen address", false));
+  REPRISE_RETURN_IF_ERROR(CheckAddress(flags.data, "the data address", true));
+  REPRISE_RETURN_IF_ERROR(CheckAddress(flags.metrics, "the metrics address", true));
+  StoreFlags without_file = flags;
+  without_file.config.reset();
+  return MakeConfig(without_file).status();
+}
 
 absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags) {
   StoreConfig config;

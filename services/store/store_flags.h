@@ -19,6 +19,10 @@ struct StoreFlags {
   std::optional<std::string> log_level;
 };
 
+// Whether the flags make sense by themselves, whatever a file says: wrong usage if not.
+// INVALID_ARGUMENT naming the flag.
+absl::Status CheckFlags(const StoreFlags& flags);
+
 // Defaults, then the file, then the flags. INVALID_ARGUMENT naming the flag or the file's line;
 // NOT_FOUND when the file cannot be read.
 absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags);

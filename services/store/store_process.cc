@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "proto/methods.h"
 #include "proto/reprise.pb.h"
+#include "services/store/listen_check.h"
 #include "services/store/version.h"
 #include "transport/grpc/grpc_server.h"
 #include "transport/ucx/ucx_transport.h"
@@ -84,6 +85,7 @@ void WarnIfOpen(const StoreConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreConfig& config) {
+  REPRISE_RETURN_IF_ERROR(CheckAddresses(config));
   const uint64_t physical = PhysicalMemoryBytes();
   REPRISE_ASSIGN_OR_RETURN(
       const MemoryPlan memory,

@@ -110,7 +110,7 @@ class StoreService::CarrierFace final : public transport::Service {
  private:
   StoreContext& context_;
   const std::string name_;
-  const CarrierMetrics& carrier_;
+  const CarrierMetrics carrier_;
 };
 
 StoreService::StoreService(storage::PieceStore& pieces, StoreServiceOptions options,
@@ -126,11 +126,7 @@ StoreService::StoreService(storage::PieceStore& pieces, StoreServiceOptions opti
                .slow = slow_,
                .software = std::move(options.software)},
       slow_("store-slow", options.slow_threads, options.queue_limit),
-      quick_("store-quick", options.quick_threads, options.queue_limit) {
-  for (const char* name : {"ucx", "grpc", "loopback"}) {
-    faces_.push_back(std::make_unique<CarrierFace>(context_, name));
-  }
-}
+      quick_("store-quick", options.quick_threads, options.queue_limit) {}
 
 absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::PieceStore& pieces,
                                                                    StoreServiceOptions options,
@@ -148,7 +144,7 @@ transport::Service& StoreService::Face(std::string_view name) {
   for (const std::unique_ptr<CarrierFace>& face : faces_) {
     if (face->name() == name) return *face;
   }
-  return *faces_.back();
+  return *faces_.emplace_back(std::make_unique<CarrierFace>(context_, name));
 }
 
 std::string StoreService::RenderMetrics() const {

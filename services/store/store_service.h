@@ -42,8 +42,8 @@ class StoreService {
                                                               const Clock& clock = Clock::Steady());
   ~StoreService();
 
-  // The service for the server of the carrier `name` ("ucx", "grpc" or "loopback"). Lives as long
-  // as this object.
+  // The service for the server of the carrier `name` ("ucx", "grpc" or "loopback"), which counts
+  // under that name. Lives as long as this object. Not thread-safe: called before a server starts.
   transport::Service& Face(std::string_view name);
 
   // What OpenSession tells clients; set before the first session can be opened.

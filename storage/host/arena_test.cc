@@ -26,7 +26,7 @@ TEST(Arena, GivesExtentsBackWhenTheyGo) {
     EXPECT_EQ(first->occupied_bytes(), 74u * 4096);  // 300,000 / 4,096 = 73.2
     EXPECT_EQ((*arena)->used_bytes(), 76u * 4096);
     EXPECT_GE(first->bytes().data(), (*arena)->bytes().data());
-    Extent moved = *std::move(first);
+    Extent moved = std::move(*first);
     first.reset();
     EXPECT_EQ((*arena)->used_bytes(), 76u * 4096);
     moved.Shrink(4096);

@@ -29,7 +29,9 @@ TEST(ExtentAllocator, RoundsToTheGranularity) {
 TEST(ExtentAllocator, TakesTheSmallestRunThatFits) {
   ExtentAllocator allocator(100 * kPage);
   // Leaves free runs of 5, 3 and 4 pages and the rest, each behind one page in use.
-  for (const uint64_t pages : {1, 5, 1, 3, 1, 4, 1}) ASSERT_TRUE(allocator.Allocate(pages * kPage));
+  for (const uint64_t pages : {1u, 5u, 1u, 3u, 1u, 4u, 1u}) {
+    ASSERT_TRUE(allocator.Allocate(pages * kPage));
+  }
   allocator.Free(1 * kPage, 5 * kPage);
   allocator.Free(7 * kPage, 3 * kPage);
   allocator.Free(11 * kPage, 4 * kPage);

@@ -32,6 +32,7 @@ constexpr uint64_t kHoldBytes = 3 * sizeof(std::pair<TimePoint, HostPiece*>);
 constexpr uint64_t kMinMetadataPerPiece = 1 * kKiB;
 
 HostPiece& PieceOf(const TrackedPiece& tracked) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the policy's tag is a number for any kind of piece
   return *reinterpret_cast<HostPiece*>(static_cast<uintptr_t>(tracked.tag()));
 }
 
@@ -94,9 +95,8 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
     if (need > arena.capacity_bytes()) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(absl::StrCat(
-          "piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes is larger than the ",
-          arena.capacity_bytes(), " bytes that a memory budget of ", budget_bytes_,
-          " leaves for pieces; give the store more memory"));
+          "a piece of ", total_bytes, " bytes is larger than the ", arena.capacity_bytes(),
+          " bytes that this store has for pieces; raise its --memory"));
     }
     EndPassedHolds();
     const uint64_t uploading = tenants_[tenant].uploading_bytes;

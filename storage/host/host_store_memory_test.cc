@@ -85,6 +85,7 @@ std::vector<std::vector<std::byte>> MixedContainers() {
 TEST(HostStoreMemory, HeapAndArenaStayWithinTheBudget) {
   const std::vector<std::vector<std::byte>> containers = MixedContainers();
   std::vector<Key> keys;
+  keys.reserve(containers.size());
   for (const auto& container : containers)
     keys.push_back(PieceMeta::Parse(container)->header().key);
   std::mt19937 random(37);

@@ -160,7 +160,7 @@ TEST_F(HostUploadTest, RefusesSizesWithNumbers) {
   EXPECT_THAT(above.message(), HasSubstr(std::to_string(kLargest)));
   const absl::Status large = refusal(kLargest);
   EXPECT_EQ(large.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(large.message(), HasSubstr("budget of 8388608"));
+  EXPECT_THAT(large.message(), HasSubstr(std::to_string(kLargest) + " bytes is larger than the "));
   EXPECT_EQ(store_->usage().bytes_used, 0u);
   EXPECT_EQ(store_->usage().refused_uploads, 1u);
 }

@@ -11,7 +11,7 @@ namespace {
 // agree.
 absl::StatusOr<std::optional<BulkField>> Find(std::string_view text) {
   const ByteSpan all = AsBytes(text);
-  const auto whole = FindBulkField(std::vector<ByteSpan>{all});
+  auto whole = FindBulkField(std::vector<ByteSpan>{all});
   for (size_t step : {size_t{1}, size_t{3}}) {
     std::vector<ByteSpan> slices = {ByteSpan()};
     for (size_t at = 0; at < all.size(); at += step) {

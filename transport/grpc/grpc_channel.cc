@@ -10,6 +10,7 @@
 
 #include "transport/grpc/grpc_client_call.h"
 #include "transport/grpc/grpc_library.h"
+#include "transport/grpc/unreachable.h"
 #include "transport/part_limits.h"
 
 namespace reprise::transport {
@@ -119,12 +120,13 @@ absl::StatusOr<std::string> SayHello(const std::shared_ptr<GrpcClientCore>& core
   return observer->Wait(deadline);
 }
 
-absl::Status AwaitConnection(grpc::Channel& channel, Deadline deadline) {
+absl::Status AwaitConnection(grpc::Channel& channel, const std::string& address,
+                             Deadline deadline) {
   while (true) {
     const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
     if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-      return absl::UnavailableError("nobody answers there; is a store listening?");
+      return absl::UnavailableError(WhyUnreachable(address));
     }
     if (!channel.WaitForStateChange(state, ToGrpcDeadline(deadline))) {
       return absl::DeadlineExceededError("no connection by the deadline");
@@ -198,7 +200,7 @@ absl::StatusOr<GrpcConnection> ConnectGrpc(GrpcChannelOptions options, Deadline 
   // From here on its destruction closes the core.
   auto channel = std::make_unique<GrpcChannel>(core);
   if (!core->options().hello.has_value()) {
-    if (absl::Status status = AwaitConnection(core->channel(), deadline); !status.ok()) {
+    if (absl::Status status = AwaitConnection(core->channel(), address, deadline); !status.ok()) {
       return Annotate(status, address);
     }
     return GrpcConnection{std::move(channel), ""};

@@ -97,7 +97,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   std::string message(status.message().data(), status.message().size());
   if (message.size() > kMaxStatusMessageBytes) message.resize(kMaxStatusMessageBytes);
   // The two libraries share one numbering.
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::move(message));
+  return {static_cast<grpc::StatusCode>(status.code()), message};
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {

@@ -6,6 +6,7 @@
 #include "transport/grpc/grpc_channel.h"
 #include "transport/grpc/grpc_server.h"
 #include "transport/grpc/plain_client.h"
+#include "transport/grpc/unreachable.h"
 
 namespace reprise::transport {
 namespace {
@@ -280,6 +281,22 @@ TEST_F(GrpcWireTest, ConnectingToNobodyNamesTheAddress) {
     EXPECT_TRUE(absl::IsUnavailable(status)) << status;
     EXPECT_NE(status.message().find("127.0.0.1:1"), std::string::npos) << status;
   }
+}
+
+TEST_F(GrpcWireTest, SaysWhyNobodyCouldBeReached) {
+  const auto why = [](const std::string& address) {
+    return std::string(
+        ConnectGrpc({.address = address, .paths = Paths()}, Deadline::After(seconds(20)))
+            .status()
+            .message());
+  };
+  EXPECT_NE(why("127.0.0.1:1").find("nobody listens there"), std::string::npos);
+  // A name kept for nobody (RFC 6761).
+  EXPECT_NE(why("nowhere.invalid:1").find("the host name is not known"), std::string::npos);
+  // The server itself stands for whatever else takes connections.
+  StartServer();
+  EXPECT_NE(WhyUnreachable(server_->address()).find("does not answer as a store does"),
+            std::string::npos);
 }
 
 TEST_F(GrpcWireTest, UnknownMethodNumberIsUnimplemented) {

@@ -98,7 +98,18 @@ def test_a_good_run_has_nothing_to_complain_about() -> None:
     assert (figures["partial_chunks_loaded"], figures["bytes_moved"]) == (4, 8_000_000)
     assert figures["model"] == "m"
     assert report.table().count("identical") == 3
-    assert "10.0 x" in report.table()
+    assert "10 x" in report.table()
+    assert "median" in report.table()
+    assert "rounds" not in report.table()
+
+
+def test_a_single_round_is_no_median() -> None:
+    report = good_report()
+    report.facts["rounds_meant"] = 3
+    assert "2 of 3 rounds: the machine was busy" in report.table()
+    report.whole.ttft_ms.pop()
+    assert "1 of 3 rounds" in report.table()
+    assert "median" not in report.table()
 
 
 def test_a_lossy_level_says_how_far_it_agrees_and_promises_nothing() -> None:

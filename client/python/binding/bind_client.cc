@@ -120,7 +120,8 @@ Pending<LoadResult> LoadAsync(const PyClient& self, const PrefixKeys& keys, uint
                               std::optional<std::vector<Selection>> plan,
                               const LookupResult* expected, std::optional<nb::callable> observer,
                               double timeout) {
-  Tensors tensors = ReadTensors(keys.name_space(), views, true);
+  // No chunks, no bytes: arrays without tokens are not worth a look.
+  Tensors tensors = count == 0 ? Tensors{} : ReadTensors(keys.name_space(), views, true);
   if (plan && plan->empty()) throw nb::value_error("the plan is empty; None loads every chunk");
   LoadOptions options{.level = LevelOrAll(level), .expected = expected};
   if (plan) options.plan = *plan;

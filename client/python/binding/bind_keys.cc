@@ -31,10 +31,11 @@ std::vector<uint32_t> ReadTokens(nb::handle tokens) {
   }
   std::vector<uint32_t> ids;
   for (nb::handle token : nb::iter(tokens)) {
-    const auto id = nb::cast<int64_t>(token);
-    if (id < 0 || id > std::numeric_limits<uint32_t>::max()) {
-      throw nb::value_error(
-          ("token id " + std::to_string(id) + " does not fit in 32 bits").c_str());
+    int64_t id = 0;
+    if (PyIndex_Check(token.ptr()) == 0) throw nb::type_error("token ids must be integers");
+    if (!nb::try_cast(token, id) || id < 0 || id > std::numeric_limits<uint32_t>::max()) {
+      const std::string text = nb::cast<std::string>(nb::str(token));
+      throw nb::value_error(("token id " + text + " does not fit in 32 bits").c_str());
     }
     ids.push_back(static_cast<uint32_t>(id));
   }
@@ -113,7 +114,9 @@ void BindNamespace(nb::module_& module) {
           nb::is_operator(), nb::sig("def __eq__(self, other: object, /) -> bool"));
 
   nb::class_<Namespace>(module, "Namespace",
-                        "Everything that makes two KV tensors interchangeable.")
+                        "Everything that makes two KV tensors interchangeable. tenant is a part of "
+                        "the keys, whoever publishes under them; who may see what is published is "
+                        "for the session to say, connect(tenant=...). Leave them the same.")
       .def(
           "__init__",
           [](Namespace* self, const std::string& model, const std::vector<LayerGroup>& groups,

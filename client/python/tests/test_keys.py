@@ -107,3 +107,15 @@ def test_token_ids_must_fit() -> None:
             reprise.PrefixKeys(attention_namespace(), bad)
     with pytest.raises((TypeError, RuntimeError)):
         reprise.PrefixKeys(attention_namespace(), ["a"])
+
+
+@pytest.mark.parametrize("tokens", [np.zeros(256), "hello", [1.0], [None]])
+def test_tokens_that_are_no_integers_are_named(tokens: object) -> None:
+    with pytest.raises(TypeError, match="token ids must be integers"):
+        reprise.PrefixKeys(attention_namespace(), tokens)
+
+
+@pytest.mark.parametrize("token", [-1, 2**32, 2**80])
+def test_a_token_that_does_not_fit_is_named(token: int) -> None:
+    with pytest.raises(ValueError, match=f"{token} does not fit in 32 bits"):
+        reprise.PrefixKeys(attention_namespace(), [token] * 16)

@@ -204,6 +204,7 @@ def _run(options: argparse.Namespace, log: logging.Logger) -> Report:
             for name in ("reprise", "reprise-llamacpp", DISTRIBUTION, PACKAGED_MODEL)
         },
         "cores": len(os.sched_getaffinity(0)),
+        "rounds_meant": options.rounds or _ROUNDS,
     }
     levels = [
         LevelRow(rows.pop(f"level{level}", rows["ucx"]), values=published["values"], **held)

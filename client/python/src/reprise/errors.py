@@ -1,4 +1,4 @@
-"""What a call raises when it fails. A cache miss never raises: it is part of the result."""
+"""What a call raises when it fails. A miss of lookup, load or fetch_piece is part of the result."""
 
 
 class RepriseError(Exception):

@@ -1,0 +1,13 @@
+// Why nobody could be reached at an address, in words: gRPC says only that it failed.
+#pragma once
+
+#include <string>
+
+namespace reprise::transport {
+
+// Asks the system after a failure: whether the name of "host:port" is known, and whether anybody
+// takes connections there. Thread-safe. Blocks for a second at most, beside looking up the name,
+// which gRPC has just done.
+std::string WhyUnreachable(const std::string& address);
+
+}  // namespace reprise::transport
