@@ -9,7 +9,7 @@
 namespace reprise::client {
 namespace {
 
-constexpr uint32_t kLevels = 6;
+constexpr uint32_t kLevels = kProgressiveLevels;
 
 class LevelsTest : public ClientTest {
  protected:

@@ -2,7 +2,8 @@
 //
 // A codec turns one piece's K and V into segments and back; which one made a piece is in its
 // header. `raw` has one plane, bytes as they are. `progressive` (docs/codec.md) has five planes
-// that each halve the error and one that makes the piece exact. Functions are pure and thread-safe;
+// that each halve the error and one that makes the piece exact; its levels add them to K and V in
+// turn. Functions are pure and thread-safe;
 // a PieceDecoder is used by one thread at a time.
 #pragma once
 
@@ -21,6 +22,8 @@
 #include "common/status.h"
 
 namespace reprise {
+
+inline constexpr uint32_t kProgressiveLevels = 8;
 
 // What the encoder must know of a piece besides its tensors.
 struct PieceIdentity {

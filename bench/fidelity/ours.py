@@ -17,14 +17,14 @@ from bench.kv.baselines.scheme import CHUNK_TOKENS, Result, Scheme, Site
 from bench.kv.geometry import Rope
 from bench.kv.rounding import rounded, widened
 
-PLANES = 6
+LEVELS = 8
 _PADDING_BYTES = 2048
 
 
 class Reprise(Scheme):
     """Without calibration, or with the profile that `profile` is the text of."""
 
-    levels = tuple(str(level) for level in range(PLANES))
+    levels = tuple(str(level) for level in range(LEVELS))
 
     def __init__(self, name: str = OURS, profile: str | None = None) -> None:
         self.name = name

@@ -13,7 +13,7 @@ void Avx2DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, 
 void Avx2EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
                        uint32_t rows);
 
-// The lossless plane, in avx2_tail.cc.
+// The lossless plane, in avx2_tail.cc and avx2_tail_encode.cc.
 uint32_t Avx2SplitTail(const TailFormat& format, const TailCode& code, const uint16_t* guess,
                        const uint16_t* exact, uint32_t rows, TailBits* bits, uint8_t* escapes);
 uint32_t Avx2DecodeTail(const TailFormat& format, const TailCode& code,

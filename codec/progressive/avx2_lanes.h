@@ -71,29 +71,23 @@ inline const uint8_t* ShuffleOf(const WordShuffles& shuffles, uint32_t chosen) {
 }
 inline uint32_t CountOf(uint32_t bits) { return static_cast<uint32_t>(std::popcount(bits)); }
 
-// 128 bytes, looked up by 32 lanes of 8 bits, all below 128. A shuffle gives 0 where the index is
-// negative, so the entry of i is the exclusive or of what sixteen i to 0 changed.
-struct ByteTable {
-  explicit ByteTable(const uint8_t* bytes) {
-    changes[0] = Twice(bytes);
-    for (uint32_t i = 1; i < 8; ++i) {
-      changes[i] = _mm256_xor_si256(Twice(bytes + 16 * i), Twice(bytes + 16 * (i - 1)));
+// Of a table of 128 bytes, the entries of 32 lanes of 8 bits, all below 128. A shuffle gives 0
+// where the index is negative, so an entry is the exclusive or of what every sixteen up to its own
+// changed; `changes` has that. Vectors side by side share the loads.
+template <uint32_t kCount>
+[[gnu::always_inline]] inline void Find(const uint8_t* changes, const __m256i (&indices)[kCount],
+                                        __m256i (&values)[kCount]) {
+  const __m256i sixteen = _mm256_set1_epi8(16);
+  __m256i rest[kCount];
+  for (uint32_t i = 0; i < 8; ++i) {
+    const __m256i table = Twice(changes + 16 * i);
+    for (uint32_t v = 0; v < kCount; ++v) {
+      rest[v] = i == 0 ? indices[v] : _mm256_sub_epi8(rest[v], sixteen);
+      const __m256i change = _mm256_shuffle_epi8(table, rest[v]);
+      values[v] = i == 0 ? change : _mm256_xor_si256(values[v], change);
     }
   }
-  [[gnu::always_inline]] inline __m256i Change(uint32_t sixteen, __m256i indices) const {
-    const __m256i first = _mm256_set1_epi8(static_cast<char>(16 * sixteen));
-    return _mm256_shuffle_epi8(changes[sixteen], _mm256_sub_epi8(indices, first));
-  }
-  [[gnu::always_inline]] inline __m256i At(__m256i indices) const {
-    const __m256i a = _mm256_xor_si256(Change(0, indices), Change(1, indices));
-    const __m256i b = _mm256_xor_si256(Change(2, indices), Change(3, indices));
-    const __m256i c = _mm256_xor_si256(Change(4, indices), Change(5, indices));
-    const __m256i d = _mm256_xor_si256(Change(6, indices), Change(7, indices));
-    return _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
-  }
-
-  __m256i changes[8];
-};
+}
 
 // Bytes 4 i to 4 i + 3 of each half, in 32 bits each.
 template <uint32_t kFours>

@@ -11,7 +11,8 @@ namespace {
 
 // Lanes below the floor take the next words, in lane order.
 [[gnu::always_inline]] inline __m256i RefillLanes(__m256i states, const uint16_t*& words) {
-  const __m256i starved = _mm256_cmpeq_epi32(_mm256_srli_epi32(states, 16), _mm256_setzero_si256());
+  const __m256i low = _mm256_min_epu32(states, _mm256_set1_epi32(kStateFloor - 1));
+  const __m256i starved = _mm256_cmpeq_epi32(low, states);
   const auto bits = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(starved)));
   const __m128i next = _mm_shuffle_epi8(Load128(words), Load128(ShuffleOf(kExpand, bits)));
   words += CountOf(bits);
@@ -19,54 +20,56 @@ namespace {
   return _mm256_or_si256(_mm256_sllv_epi32(states, sixteen), _mm256_cvtepu16_epi32(next));
 }
 
-// Vector i has lanes 8 i to 8 i + 7.
-struct Lanes {
-  explicit Lanes(const StreamReader& stream) : words(stream.words) {
-    for (uint32_t i = 0; i < 4; ++i) states[i] = Load256(stream.states.data() + 8 * i);
+// A row of each stream. Step by step side by side: a row alone is longer than what a processor
+// looks ahead, and most of it waits.
+template <uint32_t kCount>
+struct Pop {
+  explicit Pop(const SlotTable& slot_table, std::span<StreamReader> readers)
+      : table(slot_table), streams(readers) {
+    for (uint32_t s = 0; s < kCount; ++s) words[s] = streams[s].words;
   }
-  void Save(StreamReader& stream) const {
-    for (uint32_t i = 0; i < 4; ++i) Store256(stream.states.data() + 8 * i, states[i]);
-    stream.words = words;
+  void Save() const {
+    for (uint32_t s = 0; s < kCount; ++s) streams[s].words = words[s];
   }
-
-  __m256i states[4];
-  const uint16_t* words;
-};
-
-struct PopTable {
-  explicit PopTable(const SlotTable& table)
-      : symbol(table.symbol.data()),
-        frequency(Twice(table.frequency_of.data())),
-        first(Twice(table.first_of.data())) {}
-
-  [[gnu::always_inline]] inline void PopRow(Lanes& lanes, uint8_t* symbols) const {
-    __m256i(&x)[4] = lanes.states;
-    const __m256i mask = _mm256_set1_epi32(kSlots - 1);
-    const __m256i low =
-        _mm256_packus_epi32(_mm256_and_si256(x[0], mask), _mm256_and_si256(x[1], mask));
-    const __m256i high =
-        _mm256_packus_epi32(_mm256_and_si256(x[2], mask), _mm256_and_si256(x[3], mask));
-    // Lanes 0 to 3, 8 to 11 and so on, then 4 to 7, 12 to 15 and so on.
-    const __m256i slots = _mm256_packus_epi16(low, high);
-    const __m256i all = symbol.At(slots);
+  [[gnu::always_inline]] inline void Rows(uint8_t* symbols) {
+    __m256i slots[kCount];
+    __m256i all[kCount];
+    for (uint32_t s = 0; s < kCount; ++s) slots[s] = SlotsOf(streams[s].states.data());
+    Find(table.symbol_changes.data(), slots, all);
     const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    Store256(symbols, _mm256_permutevar8x32_epi32(all, in_order));
-    const __m256i factor = _mm256_shuffle_epi8(frequency, all);
-    const __m256i bias = _mm256_sub_epi8(slots, _mm256_shuffle_epi8(first, all));
-    x[0] = Next(x[0], WidenBytes<0>(factor), WidenBytes<0>(bias), lanes.words);
-    x[1] = Next(x[1], WidenBytes<1>(factor), WidenBytes<1>(bias), lanes.words);
-    x[2] = Next(x[2], WidenBytes<2>(factor), WidenBytes<2>(bias), lanes.words);
-    x[3] = Next(x[3], WidenBytes<3>(factor), WidenBytes<3>(bias), lanes.words);
+    const __m256i frequency = Twice(table.frequency_of.data());
+    const __m256i first = Twice(table.first_of.data());
+    __m256i factor[kCount];
+    __m256i bias[kCount];
+    for (uint32_t s = 0; s < kCount; ++s) {
+      Store256(symbols + s * kLanes, _mm256_permutevar8x32_epi32(all[s], in_order));
+      factor[s] = _mm256_shuffle_epi8(frequency, all[s]);
+      bias[s] = _mm256_sub_epi8(slots[s], _mm256_shuffle_epi8(first, all[s]));
+    }
+    for (uint32_t s = 0; s < kCount; ++s) Next<0>(factor[s], bias[s], s);
+    for (uint32_t s = 0; s < kCount; ++s) Next<1>(factor[s], bias[s], s);
+    for (uint32_t s = 0; s < kCount; ++s) Next<2>(factor[s], bias[s], s);
+    for (uint32_t s = 0; s < kCount; ++s) Next<3>(factor[s], bias[s], s);
   }
-  [[gnu::always_inline]] static inline __m256i Next(__m256i states, __m256i factor, __m256i bias,
-                                                    const uint16_t*& words) {
-    const __m256i product = _mm256_mullo_epi32(factor, _mm256_srli_epi32(states, kSlotBits));
-    return RefillLanes(_mm256_add_epi32(product, bias), words);
+  // Bytes of lanes 0 to 3, 8 to 11 and so on, then of 4 to 7, 12 to 15 and so on.
+  [[gnu::always_inline]] static inline __m256i SlotsOf(const uint32_t* states) {
+    const auto eight = [&](uint32_t at) {
+      return _mm256_and_si256(Load256(states + at), _mm256_set1_epi32(kSlots - 1));
+    };
+    return _mm256_packus_epi16(_mm256_packus_epi32(eight(0), eight(8)),
+                               _mm256_packus_epi32(eight(16), eight(24)));
+  }
+  template <uint32_t kVector>
+  [[gnu::always_inline]] inline void Next(__m256i factor, __m256i bias, uint32_t s) {
+    uint32_t* at = streams[s].states.data() + 8 * kVector;
+    const __m256i product =
+        _mm256_mullo_epi32(WidenBytes<kVector>(factor), _mm256_srli_epi32(Load256(at), kSlotBits));
+    Store256(at, RefillLanes(_mm256_add_epi32(product, WidenBytes<kVector>(bias)), words[s]));
   }
 
-  ByteTable symbol;
-  __m256i frequency;
-  __m256i first;
+  const SlotTable& table;
+  std::span<StreamReader> streams;
+  const uint16_t* words[kCount];
 };
 
 // The four bytes of 16 numbers, each for lookups by symbol.
@@ -154,39 +157,19 @@ struct PushTable {
 
 }  // namespace
 
-void Avx2DecodeSymbols(const SlotTable& slots, std::span<StreamReader> streams, uint32_t rows,
+void Avx2DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
                        uint8_t* symbols) {
-  const PopTable table(slots);
-  if (streams.size() == 1) {
-    Lanes lanes(streams[0]);
-    for (uint32_t row = 0; row < rows; ++row) table.PopRow(lanes, symbols + row * kLanes);
-    lanes.Save(streams[0]);
+  if (streams.size() == kStreams && rows % kStreams == 0) {
+    Pop<kStreams> pop(table, streams);
+    for (uint32_t row = 0; row < rows; row += kStreams) pop.Rows(symbols + row * kLanes);
+    pop.Save();
     return;
   }
-  if (streams.size() != kStreams || rows != kTileRows) {
-    for (uint32_t row = 0; row < rows; ++row) {
-      StreamReader& stream = streams[row % streams.size()];
-      Lanes lanes(stream);
-      table.PopRow(lanes, symbols + row * kLanes);
-      lanes.Save(stream);
-    }
-    return;
+  for (size_t s = 0; s < streams.size(); ++s) {
+    Pop<1> pop(table, streams.subspan(s, 1));
+    for (size_t row = s; row < rows; row += streams.size()) pop.Rows(symbols + row * kLanes);
+    pop.Save();
   }
-  Lanes s0(streams[0]);
-  Lanes s1(streams[1]);
-  Lanes s2(streams[2]);
-  Lanes s3(streams[3]);
-  for (uint32_t row = 0; row < kTileRows; row += kStreams) {
-    uint8_t* out = symbols + row * kLanes;
-    table.PopRow(s0, out);
-    table.PopRow(s1, out + kLanes);
-    table.PopRow(s2, out + 2 * kLanes);
-    table.PopRow(s3, out + 3 * kLanes);
-  }
-  s0.Save(streams[0]);
-  s1.Save(streams[1]);
-  s2.Save(streams[2]);
-  s3.Save(streams[3]);
 }
 
 void Avx2EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,

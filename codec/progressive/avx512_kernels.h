@@ -8,6 +8,12 @@ namespace reprise::progressive {
 
 const Kernels& Avx512Kernels();
 
+// Between channels and tokens, in avx512_transpose.cc.
+void Avx512Scatter(const uint16_t* rows_of_channels, uint32_t channels, uint32_t tokens,
+                   std::byte* destination, int64_t token_stride_bytes);
+void Avx512Gather(const std::byte* source, int64_t token_stride_bytes, uint32_t channels,
+                  uint32_t tokens, uint16_t* rows_of_channels);
+
 // The entropy coder, in avx512_rans.cc.
 void Avx512DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, uint32_t rows,
                          uint8_t* symbols);

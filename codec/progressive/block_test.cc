@@ -210,6 +210,18 @@ TEST_P(BlockTest, SameBytesAndSameNumbersAsTheReference) {
   }
 }
 
+// Encoders hold cells to kCellLimit; bytes that somebody made up do not.
+TEST_P(BlockTest, CellsBeyondTheLimitLieWhereTheReferencePutsThem) {
+  std::array<int16_t, kTileTokens> cells{};
+  for (size_t i = 0; i < cells.size(); ++i) cells[i] = static_cast<int16_t>(i * 257 - 32768);
+  const Placement placement{.scale = 0.5F, .mean = 0.25F};
+  std::array<float, kTileTokens> values{};
+  std::array<float, kTileTokens> wanted{};
+  KernelsOf(GetParam())->place(cells.data(), kTileRows, placement, values.data());
+  ScalarKernels().place(cells.data(), kTileRows, placement, wanted.data());
+  EXPECT_EQ(values, wanted);
+}
+
 TEST_P(BlockTest, EachPlaneHalvesTheErrorThatTheEncoderMeasured) {
   std::mt19937_64 random(3);
   for (const uint32_t kind : {0U, 1U, 2U}) {

@@ -44,6 +44,25 @@ std::vector<Part> PartsOf(Dtype dtype, const Parameters& parameters, const Tenso
   return parts;
 }
 
+// What a level has of the planes of K and of V: each level halves the error of one of them, then
+// of both; the last is exact. A segment of a plane that says nothing new is one byte.
+struct LevelPlanes {
+  uint32_t key;
+  uint32_t value;
+
+  uint32_t Of(TensorPart part) const { return part == TensorPart::kValue ? value : key; }
+};
+constexpr std::array<LevelPlanes, kProgressiveLevels> kLevels = {
+    {{1, 1}, {2, 1}, {2, 2}, {3, 2}, {3, 3}, {4, 4}, {5, 5}, {kPlanes, kPlanes}}};
+constexpr std::byte kNothing{2};
+
+// The plane of a block that a piece's plane holds of `part`, if any.
+std::optional<uint32_t> BlockPlane(uint32_t plane, TensorPart part) {
+  const uint32_t count = kLevels[plane].Of(part);
+  if (plane > 0 && kLevels[plane - 1].Of(part) == count) return std::nullopt;
+  return count - 1;
+}
+
 uint32_t BlockCount(uint32_t tokens, uint32_t block_tokens) {
   return (tokens + block_tokens - 1) / block_tokens;
 }
@@ -105,7 +124,7 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Lay
 
   // By layer, then part, then block: the order inside a plane.
   std::vector<EncodedBlock> encoded(size_t{layers} * parts.size() * blocks);
-  header.levels.assign(kPlanes, {.distortions = std::vector<Distortion>(layers)});
+  header.levels.assign(kLevels.size(), {.distortions = std::vector<Distortion>(layers)});
   for (size_t p = 0; p < parts.size(); ++p) {
     BlockEncoder encoder(parts[p].shape);
     for (uint32_t layer = 0; layer < layers; ++layer) {
@@ -122,10 +141,11 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Lay
         }
         squared_norm += result.squared_norm;
       }
-      for (uint32_t level = 0; level < kLossyPlanes; ++level) {
+      for (uint32_t level = 0; level + 1 < kLevels.size(); ++level) {
+        const uint32_t plane = kLevels[level].Of(parts[p].part) - 1;
         Distortion& distortion = header.levels[level].distortions[layer];
         (parts[p].part == TensorPart::kValue ? distortion.value : distortion.key) =
-            RelativeError(squared_error[level], squared_norm);
+            RelativeError(squared_error[plane], squared_norm);
       }
     }
   }
@@ -133,26 +153,34 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Lay
   header.codec = CodecId::kProgressive;
   header.codec_parameters = Serialize(parameters);
   std::vector<Segment> segments;
-  for (uint16_t plane = 0; plane < kPlanes; ++plane) {
+  for (uint16_t plane = 0; plane < kLevels.size(); ++plane) {
     for (size_t i = 0; i < encoded.size(); ++i) {
       const auto block = static_cast<uint32_t>(i % blocks);
       const uint32_t begin = block * parameters.block_tokens;
+      const TensorPart part = parts[i / blocks % parts.size()].part;
+      const std::optional<uint32_t> source = BlockPlane(plane, part);
+      const size_t length = source ? encoded[i].planes[*source].size() : sizeof(kNothing);
       segments.push_back({.plane = plane,
-                          .part = parts[i / blocks % parts.size()].part,
+                          .part = part,
                           .layer = static_cast<uint32_t>(i / blocks / parts.size()),
                           .token_begin = begin,
                           .token_count = std::min(parameters.block_tokens, key.shape[1] - begin),
-                          .length = static_cast<uint32_t>(encoded[i].planes[plane].size())});
+                          .length = static_cast<uint32_t>(length)});
     }
   }
   REPRISE_ASSIGN_OR_RETURN(PieceLayout layout,
                            PieceLayout::Create(std::move(header), std::move(segments)));
   std::vector<std::byte> container(layout.total_bytes());
   uint32_t index = 0;
-  for (uint32_t plane = 0; plane < kPlanes; ++plane) {
-    for (const EncodedBlock& block : encoded) {
+  for (uint32_t plane = 0; plane < kLevels.size(); ++plane) {
+    for (size_t i = 0; i < encoded.size(); ++i) {
       const MutableByteSpan to = layout.SegmentBytes(index++, container);
-      std::memcpy(to.data(), block.planes[plane].data(), to.size());
+      const auto source = BlockPlane(plane, parts[i / blocks % parts.size()].part);
+      if (source) {
+        std::memcpy(to.data(), encoded[i].planes[*source].data(), to.size());
+      } else {
+        to.front() = kNothing;
+      }
     }
   }
   layout.Seal(container);
@@ -228,8 +256,8 @@ absl::Status Decoder::FinishBlock(BlockDecoder& decoder, const Part& part, uint3
   const TensorView view = BlockView(*part.view, layer, block, parameters_.block_tokens);
   std::array<ByteSpan, kPlanes> planes;
   size_t count = 0;
-  for (; count < meta_.level_count(); ++count) {
-    const size_t index = count * plane_segments + index_in_plane;
+  for (uint32_t plane = 0; plane < meta_.level_count(); ++plane) {
+    const size_t index = plane * plane_segments + index_in_plane;
     if (!taken_[index]) break;
     const Segment& segment = meta_.segments()[index];
     if (segment.part != part.part || segment.layer != layer ||
@@ -238,7 +266,12 @@ absl::Status Decoder::FinishBlock(BlockDecoder& decoder, const Part& part, uint3
       return absl::DataLossError(
           absl::StrCat("segment ", index, " is not the block that an encoder puts there"));
     }
-    planes[count] = ByteSpan(body_).subspan(segment.offset, segment.length);
+    const ByteSpan bytes = ByteSpan(body_).subspan(segment.offset, segment.length);
+    if (BlockPlane(plane, part.part)) {
+      planes[count++] = bytes;
+    } else if (bytes.size() != 1 || bytes.front() != kNothing) {
+      return absl::DataLossError(absl::StrCat("segment ", index, " should say nothing new"));
+    }
   }
   if (count == 0) return absl::OkStatus();  // a layer that was not asked for
   const uint64_t position = meta_.header().token_begin + uint64_t{block} * parameters_.block_tokens;
@@ -258,9 +291,9 @@ absl::StatusOr<std::unique_ptr<PieceDecoder>> CreateDecoder(const PieceMeta& met
   }
   REPRISE_ASSIGN_OR_RETURN(Parameters parameters,
                            ParseParameters(header.codec_parameters, header.key_dim));
-  if (meta.level_count() != kPlanes) {
+  if (meta.level_count() != kLevels.size()) {
     return absl::DataLossError(absl::StrCat("a progressive piece has ", meta.level_count(),
-                                            " levels instead of ", kPlanes));
+                                            " levels instead of ", kLevels.size()));
   }
   return std::make_unique<Decoder>(meta, std::move(parameters), key, value);
 }

@@ -43,6 +43,10 @@ SlotTable MakeSlotTable(const Frequencies& frequencies) {
       table.bias[slot] = static_cast<uint8_t>(i);
     }
   }
+  for (slot = 0; slot < kSlots; ++slot) {
+    const int before = slot < 16 ? 0 : table.symbol[slot - 16];
+    table.symbol_changes[slot] = static_cast<uint8_t>(table.symbol[slot] ^ before);
+  }
   return table;
 }
 

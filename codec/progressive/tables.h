@@ -17,6 +17,8 @@ struct SlotTable {
   std::array<uint8_t, kSlots> symbol{};
   std::array<uint8_t, kSlots> frequency{};
   std::array<uint8_t, kSlots> bias{};
+  // For lookups of 16 entries at a time: `symbol`, exclusive or what lies 16 slots before.
+  alignas(64) std::array<uint8_t, kSlots> symbol_changes{};
   // By symbol: its frequency and its first slot.
   std::array<uint8_t, 16> frequency_of{};
   std::array<uint8_t, 16> first_of{};

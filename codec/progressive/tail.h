@@ -33,8 +33,9 @@ struct TailFormat {
 struct TailCode {
   // By context * kTailSlots + the next 6 bits: symbol, length << 8.
   alignas(64) std::array<uint16_t, kTailContexts * kTailSlots> by_slot{};
-  // The same as symbol | length << 4.
-  alignas(64) std::array<uint8_t, kTailContexts * kTailSlots> by_slot_packed{};
+  // The same for lookups of 16 entries at a time, in two tables of two contexts: symbol | length <<
+  // 4, exclusive or what lies 16 entries before.
+  alignas(64) std::array<uint8_t, kTailContexts * kTailSlots> changes_by_slot{};
   // By context * kTailSymbols + symbol: code, length << 8. A symbol without a code has the
   // escape's, where the context has an escape, or kNoCode.
   alignas(64) std::array<uint16_t, kTailContexts * kTailSymbols> by_symbol{};

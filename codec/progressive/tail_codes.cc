@@ -15,7 +15,6 @@ struct Length {
 // the space of codes.
 void Set(TailCode& code, TailContext context, std::initializer_list<Length> lengths) {
   uint16_t* by_slot = code.by_slot.data() + context * kTailSlots;
-  uint8_t* by_slot_packed = code.by_slot_packed.data() + context * kTailSlots;
   uint16_t* by_symbol = code.by_symbol.data() + context * kTailSymbols;
   std::fill(by_symbol, by_symbol + kTailSymbols, kNoCode);
   uint32_t next = 0;  // in units of 2^-6, from the highest bit
@@ -26,12 +25,21 @@ void Set(TailCode& code, TailContext context, std::initializer_list<Length> leng
     by_symbol[symbol] = static_cast<uint16_t>(reversed | bits << 8);
     for (uint32_t slot = reversed; slot < kTailSlots; slot += 1U << bits) {
       by_slot[slot] = static_cast<uint16_t>(symbol | bits << 8);
-      by_slot_packed[slot] = static_cast<uint8_t>(symbol | bits << 4);
     }
     next += kTailSlots >> bits;
   }
   const uint16_t escape = by_symbol[kTailEscape];
   std::replace(by_symbol, by_symbol + kTailSymbols, kNoCode, escape);
+}
+
+void SetChanges(TailCode& code) {
+  const auto packed = [&](size_t i) {
+    return (code.by_slot[i] & 0xFF) | code.by_slot[i] >> 8 << 4;
+  };
+  for (size_t i = 0; i < code.by_slot.size(); ++i) {
+    const int before = i % (2 * kTailSlots) < 16 ? 0 : packed(i - 16);
+    code.changes_by_slot[i] = static_cast<uint8_t>(packed(i) ^ before);
+  }
 }
 
 // Near zero a symbol is an octave: 8 + octaves above the floor, 7 - the same for the other sign.
@@ -46,6 +54,7 @@ TailCode MakeAligned() {
   Set(code, kTailFine, {{8, 2}, {9, 2}, {10, 2}, {11, 2}});
   Set(code, kTailHalf, {{8, 1}, {9, 1}});
   Set(code, kTailWhole, {{8, 0}});
+  SetChanges(code);
   return code;
 }
 
@@ -56,6 +65,7 @@ TailCode MakeLoose() {
       {{8, 3}, {9, 3}, {10, 3}, {11, 3}, {12, 3}, {13, 3}, {7, 3}, {kTailEscape, 3}});
   Set(code, kTailHalf, {{8, 2}, {9, 2}, {10, 2}, {7, 3}, {kTailEscape, 3}});
   Set(code, kTailWhole, {{8, 1}, {9, 2}, {7, 3}, {kTailEscape, 3}});
+  SetChanges(code);
   return code;
 }
 
@@ -91,6 +101,7 @@ TailCode MakeTurned() {
        {kTailEscape, 5}});
   Set(code, kTailHalf, {{8, 2}, {7, 2}, {9, 2}, {6, 3}, {10, 4}, {kTailEscape, 4}});
   Set(code, kTailWhole, {{8, 1}, {7, 2}, {9, 3}, {kTailEscape, 3}});
+  SetChanges(code);
   return code;
 }
 

@@ -17,8 +17,8 @@ void Append(std::vector<uint8_t>& bytes, const void* values, size_t size) {
 
 // The smallest, the width in bits (0, 4, 8 or 16) of what the others have above it, and that.
 void AppendNumbers(std::span<const int32_t> numbers, std::vector<uint8_t>& bytes) {
-  const auto [least, largest] = std::ranges::minmax(numbers);
-  const int32_t range = largest - least;
+  const int32_t least = *std::ranges::min_element(numbers);
+  const int32_t range = *std::ranges::max_element(numbers) - least;
   const uint8_t width = range == 0 ? 0 : (range < 16 ? 4 : (range < 256 ? 8 : 16));
   const auto smallest = static_cast<int16_t>(least);
   Append(bytes, &smallest, sizeof(smallest));
@@ -243,7 +243,7 @@ void TileEncoder::MeasureTokens() {
   }
   std::array<int32_t, kTileTokens> exponents{};
   int32_t largest = -kTokenExponentLimit;
-  const float inverse_count = 1 / static_cast<float>(source_.tile->channels);
+  const float inverse_count = kTokenBias / static_cast<float>(source_.tile->channels);
   for (uint32_t token = 0; token < rows_ * kLanes; ++token) {
     exponents[token] = NearestExponent(squares[token] * inverse_count);
     largest = std::max(largest, exponents[token]);

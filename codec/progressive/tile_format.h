@@ -28,10 +28,14 @@ inline constexpr float kMeanStep = 0.5F;
 inline constexpr float kMeanIndexLimit = 32000;
 inline constexpr uint32_t kStoredClassMaximum = kClassMaximum + kClassBias;
 
+// What a token's mean square is multiplied by before its power of two is chosen: V in steps 0.3
+// octaves finer than the nearest.
+inline constexpr float kTokenBias = 0.66F;
+
 // The base step: V in units of a token's own deviation; K as it is, but times the power of two that
 // brings it within these multiples of its deviation. docs/codec.md has the measurements.
 inline constexpr float kTokenStep = 1.0F;
-inline constexpr float kKeyStep = 1.4F;
+inline constexpr float kKeyStep = 2.0F;
 inline constexpr float kFinestStep = 16;
 inline constexpr float kCoarsestStep = 1.2F;
 inline constexpr float kMeanWeight = 0.3F;

@@ -33,7 +33,7 @@ REQUEST_TIMEOUT_S = 180.0
 DEADLINE_S = 120.0
 # More than any load here takes on a busy machine.
 LOAD_TIMEOUT_S = 10.0
-LEVELS = 6
+LEVELS = 8
 # Layers, KV heads, dims, K and V, bytes of fp16: what lossless pieces take less than.
 CHUNK_BYTES = CHUNK_TOKENS * 30 * 3 * 64 * 2 * 2
 RECOMPUTING = re.compile(r"reprise: recomputing (\d+) tokens: (.*)")

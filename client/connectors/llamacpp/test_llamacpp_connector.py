@@ -117,7 +117,7 @@ class FakeClient:
             bytes_received=chunks * 1000 + 1,
             lossless=self.lossless,
             selections=[
-                SimpleNamespace(complete=chunk < chunks, level=5 if level is None else level)
+                SimpleNamespace(complete=chunk < chunks, level=7 if level is None else level)
                 for chunk in range(count)
             ],
             misses=misses,
@@ -351,7 +351,7 @@ def test_kv_on_a_lossy_prefix_is_not_published(engine: FakeEngine) -> None:
     assert "below lossless" in connector.publish().shortfall
     client.lossless = True
     prefill = connector.prefill(PROMPT)
-    assert (client.asked_level, prefill.level, prefill.lossless) == (None, 5, True)
+    assert (client.asked_level, prefill.level, prefill.lossless) == (None, 7, True)
     assert connector.publish().shortfall == ""
     assert len(client.published) == 1
 

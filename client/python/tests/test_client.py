@@ -225,7 +225,7 @@ def test_a_plan_is_loaded_in_its_order_and_told_meanwhile(store: StoreProcess) -
         )
         assert told == [(i, i % 3 != 1) for i in range(6)]
         assert [selection.lossless for selection in result.selections] == [*(True, False, True) * 2]
-        assert result.selections[0].level == 5
+        assert result.selections[0].level == 7
         assert result.selections[0].distortion == (0.0, 0.0)
         assert [(miss.chunk, miss.reason) for miss in result.misses] == [(1, "absent")] * 2
         assert result.chunks == 1

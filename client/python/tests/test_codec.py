@@ -14,7 +14,7 @@ import reprise
 if TYPE_CHECKING:
     from conftest import StoreProcess
 
-LAYERS, HEADS, DIM, CHUNK, LEVELS = 2, 2, 64, 256, 6
+LAYERS, HEADS, DIM, CHUNK, LEVELS = 2, 2, 64, 256, 8
 
 Array = npt.NDArray[Any]
 
@@ -79,7 +79,7 @@ def test_levels_and_slots_that_do_not_exist_are_refused() -> None:
     space = namespace("fp16", layers_per_piece=1)
     key, value = (stored(values, "fp16") for values in floats(CHUNK))
     piece = reprise.encode(space, key[1:], value[1:], slot=1)
-    with pytest.raises(ValueError, match="level is 6; the piece has levels 0 to 5"):
+    with pytest.raises(ValueError, match="level is 8; the piece has levels 0 to 7"):
         piece.decode(LEVELS)
     with pytest.raises(TypeError):
         piece.decode(-1)
