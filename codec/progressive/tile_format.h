@@ -114,7 +114,7 @@ class TailFormats {
  public:
   void Clear() { filled_.fill(false); }
   const TailFormat& For(Dtype dtype, float step, int32_t octaves, const float* token_scales) {
-    const auto index = static_cast<size_t>(octaves + kOctaveLimit + 1);
+    const auto index = static_cast<uint32_t>(octaves + kOctaveLimit + 1);
     if (!filled_[index]) {
       FillTailFormat(dtype, FinerStep(step, octaves), token_scales, &formats_[index]);
       filled_[index] = true;
