@@ -101,6 +101,9 @@ CLI::Option* AddKv(CLI::App& command, KvFlags& flags, const std::string& purpose
       ->type_name("NAME")
       ->needs(kv);
   AddDtype(command, flags.dtype)->needs(kv);
+  command.add_option("--profile", flags.profile, "The profile that the KV is coded with [none]")
+      ->type_name("FILE")
+      ->needs(kv);
   return kv;
 }
 
@@ -195,7 +198,9 @@ void AddCalibrate(CLI::App& app, CalibrateFlags& flags) {
       ->allow_extra_args(false);
   AddDtype(command, flags.dtype);
   command.footer(
-      "Example:\n  reprise calibrate ./kv/smollm2 -o smollm2.profile\n"
+      "Examples:\n  reprise calibrate ./kv/smollm2 -o smollm2.profile\n"
+      "  reprise put --kv ./kv/smollm2 --profile smollm2.profile\n"
+      "  reprise get --kv ./kv/smollm2 --profile smollm2.profile --level 2 -o ./kv/level2\n"
       "The table has octaves: a channel at 1 has steps half as wide as one at 0, and takes about "
       "one bit more for each value. Keys differ with the profile: its name is in the namespace.");
   command.final_callback([&flags] {

@@ -40,6 +40,7 @@ struct KvFlags {
   std::string directory;  // empty: no dump
   std::string text;       // empty: every text of it
   std::string dtype = "bf16";
+  std::string profile;  // a file; empty: none
 };
 
 struct PutFlags {

@@ -7,13 +7,16 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/bytes.h"
 #include "common/limits.h"
 #include "services/cli/file_io.h"
+#include "services/store/absl_text.h"
 
 namespace reprise::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using store::ToAbsl;
 
 // Tensors of one piece: large enough for the wire, small enough that few bytes wait for a decoder.
 constexpr uint64_t kPieceBytes = 16 * kMiB;
@@ -81,6 +84,13 @@ absl::StatusOr<PrefixKeys> KeysOf(const KvDump& dump, const KvDump::Text& text,
   return PrefixKeys::Create(name_space, "", ids);
 }
 
+absl::StatusOr<std::shared_ptr<const Profile>> ReadProfile(const std::string& path) {
+  REPRISE_ASSIGN_OR_RETURN(const std::vector<std::byte> text, ReadFile(path, kMaxProfileBytes));
+  absl::StatusOr<Profile> profile = ParseProfile(ToAbsl(AsText(text)));
+  if (!profile.ok()) return Annotate(profile.status(), path);
+  return std::make_shared<const Profile>(*std::move(profile));
+}
+
 }  // namespace
 
 absl::StatusOr<KvPrefixes> ReadKvPrefixes(const KvFlags& flags, const std::string& tenant) {
@@ -88,6 +98,12 @@ absl::StatusOr<KvPrefixes> ReadKvPrefixes(const KvFlags& flags, const std::strin
   REPRISE_ASSIGN_OR_RETURN(prefixes.dump, ReadKvDump(flags.directory));
   const Dtype dtype = flags.dtype == "fp16" ? Dtype::kFp16 : Dtype::kBf16;
   REPRISE_ASSIGN_OR_RETURN(prefixes.name_space, NamespaceOf(prefixes.dump, dtype, tenant));
+  if (!flags.profile.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(prefixes.profile, ReadProfile(flags.profile));
+    prefixes.name_space.profile = ProfileName(*prefixes.profile);
+    REPRISE_RETURN_IF_ERROR(Annotate(CheckProfile(prefixes.name_space, prefixes.profile.get()),
+                                     absl::StrCat(flags.profile, " and ", flags.directory)));
+  }
   std::vector<std::string> names;
   if (!flags.text.empty()) names.push_back(flags.text);
   REPRISE_ASSIGN_OR_RETURN(const std::vector<KvDump::Text> texts,
