@@ -7,6 +7,7 @@ with reprise.connect("127.0.0.1:7070") as client:
 """
 
 from reprise._reprise import (
+    Calibration,
     Client,
     EncodedPiece,
     LayerGroup,
@@ -45,6 +46,7 @@ from reprise.errors import (
 )
 
 __all__ = [
+    "Calibration",
     "CancelledError",
     "Client",
     "DataLossError",
