@@ -1,13 +1,21 @@
 // Codecs and levels over loopback: what publish chooses, what a lower level saves and loses, and
 // what a load says about it.
 
+#include <algorithm>
+#include <memory>
 #include <numeric>
+#include <utility>
+
+#include <gmock/gmock.h>
 
 #include "client/attention_sample.h"
 #include "client/client_fixture.h"
+#include "proto/reprise.pb.h"
 
 namespace reprise::client {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr uint32_t kLevels = kProgressiveLevels;
 
@@ -72,6 +80,70 @@ TEST_F(LevelsTest, PublishIsProgressiveUnlessAskedForRaw) {
   PublishSample(sample, 1, {.codec = CodecId::kRaw});
   EXPECT_EQ(CodecOf(keys.key(0, 0)), CodecId::kRaw);
   EXPECT_LT(progressive_bytes, store_.Container(keys.key(0, 0)).size());
+}
+
+// An octave finer throughout.
+Profile FinerProfile() {
+  Profile profile;
+  profile.model = "attention";
+  profile.layers.resize(3);
+  for (Profile::Layer& layer : profile.layers) layer.key_octaves = 1;
+  return profile;
+}
+
+TEST_F(LevelsTest, AProfileMakesStepsFinerUnderKeysOfItsOwn) {
+  AttentionSample sample(Dtype::kBf16, 1);
+  const PrefixKeys plain = PublishSample(sample, 1);
+  auto profile = std::make_shared<const Profile>(FinerProfile());
+  Namespace name_space = sample.name_space();
+  name_space.profile = ProfileName(*profile);
+  const PrefixKeys keys = SampleKeys(name_space, 1);
+  EXPECT_NE(keys.key(0, 0), plain.key(0, 0));
+  // The publish keeps what it needs.
+  auto publish = client_->Publish(keys, 1, sample.views(), {.profile = std::move(profile)}, Soon());
+  auto published = publish.Wait();
+  ASSERT_TRUE(published.ok()) << published.status();
+  EXPECT_EQ(published->pieces_stored, keys.pieces_per_chunk());
+  for (uint32_t level = 0; level < kLevels; ++level) {
+    AttentionSample loaded(Dtype::kBf16, 1);
+    AttentionSample loaded_plain(Dtype::kBf16, 1);
+    const LoadOptions options{.level = level};
+    const LoadResult result =
+        client_->Load(keys, 0, 1, loaded.views(), options, Soon()).Wait().value();
+    ASSERT_EQ(result.chunks, 1u);
+    ASSERT_TRUE(client_->Load(plain, 0, 1, loaded_plain.views(), options, Soon()).Wait().ok());
+    const Distortion lost = loaded.LostOf(sample, 0);
+    EXPECT_NEAR(result.selections[0].distortion.key, lost.key, 0.03F * lost.key);
+    EXPECT_EQ(loaded == sample, level == kLevels - 1);
+    const float half = loaded_plain.LostOf(sample, 0).key / 2;
+    // Less than half at low levels, where more channels enter.
+    EXPECT_LE(lost.key, 1.05F * half) << "level " << level;
+  }
+}
+
+TEST_F(LevelsTest, APublishHasTheProfileThatItsNamespaceNamesOrIsRefused) {
+  AttentionSample sample(Dtype::kBf16, 1);
+  const auto profile = std::make_shared<const Profile>(FinerProfile());
+  Namespace name_space = sample.name_space();
+  const auto refusal = [&](std::shared_ptr<const Profile> given) {
+    const absl::Status status = client_
+                                    ->Publish(SampleKeys(name_space, 1), 1, sample.views(),
+                                              {.profile = std::move(given)}, Soon())
+                                    .Wait()
+                                    .status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal(profile), HasSubstr("the namespace names no profile, given is "));
+  name_space.profile = ProfileName(*profile);
+  EXPECT_THAT(refusal(nullptr),
+              HasSubstr("names profile " + name_space.profile + ", given is none"));
+  auto other = std::make_shared<Profile>(*profile);
+  other->layers.pop_back();
+  EXPECT_THAT(refusal(other), HasSubstr("the namespace names profile "));
+  name_space.profile = ProfileName(*other);
+  EXPECT_THAT(refusal(other), HasSubstr("has 2 layers, the namespace layer 2"));
+  EXPECT_EQ(store_.requests(v1::LOOKUP), 0);
 }
 
 // Raw pieces have one level, which says nothing about what their neighbours reached.

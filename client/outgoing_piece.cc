@@ -60,6 +60,7 @@ absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, ui
   const Namespace& name_space = keys.name_space();
   REPRISE_RETURN_IF_ERROR(CheckChunks(keys, options.first_chunk, chunk_count));
   REPRISE_RETURN_IF_ERROR(CheckViews(name_space, chunk_count, views));
+  REPRISE_RETURN_IF_ERROR(CheckProfile(name_space, options.profile.get()));
   const uint32_t slots = static_cast<uint32_t>(keys.pieces_per_chunk());
   std::vector<OutgoingPiece> pieces;
   pieces.reserve(size_t{chunk_count} * slots);
@@ -77,6 +78,7 @@ absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, ui
       piece.tensors =
           PieceViews(name_space, views, keys.slots()[slot], chunk - options.first_chunk);
       piece.codec = options.codec;
+      piece.profile = options.profile;
     }
   }
   return pieces;
@@ -86,7 +88,7 @@ absl::Status Encode(const Namespace& name_space, std::shared_ptr<UnsentBytes> ro
                     OutgoingPiece& piece) {
   REPRISE_ASSIGN_OR_RETURN(std::vector<std::byte> encoded,
                            EncodePiece(name_space, *piece.identity, piece.tensors.key,
-                                       piece.tensors.value, piece.codec));
+                                       piece.tensors.value, piece.codec, piece.profile.get()));
   REPRISE_ASSIGN_OR_RETURN(const PieceMeta meta, PieceMeta::Parse(encoded));
   piece.quality = QualityOf(meta, meta.level_count());
   piece.container = room->Keep(room, std::move(encoded));
@@ -110,6 +112,7 @@ absl::StatusOr<OutgoingPiece> WrapContainer(SharedBytes container, uint64_t posi
                        .identity = {},
                        .tensors = {},
                        .codec = {},
+                       .profile = {},
                        .room = {},
                        .container = std::move(container),
                        .quality = QualityOf(meta, *level + 1)};

@@ -50,6 +50,7 @@ struct OutgoingPiece {
   std::optional<PieceIdentity> identity;
   GroupViews tensors;
   CodecId codec = CodecId::kRaw;
+  std::shared_ptr<const Profile> profile;
   // Once encoded.
   std::shared_ptr<UnsentBytes> room;  // that the container takes; null when it came encoded
   SharedBytes container;
@@ -70,7 +71,8 @@ struct OutgoingPiece {
 bool IsExact(const PieceState& state);
 
 // Every piece of `chunk_count` chunks from options.first_chunk on, none encoded yet. `views` are
-// borrowed by the pieces. INVALID_ARGUMENT when chunks or views do not match the keys.
+// borrowed by the pieces. INVALID_ARGUMENT when chunks, views or the profile do not match the
+// keys.
 absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, uint32_t chunk_count,
                                                       std::span<const GroupViews> views,
                                                       const PublishOptions& options);

@@ -32,6 +32,7 @@
 #include "client/async.h"
 #include "client/results.h"
 #include "codec/codec.h"
+#include "codec/profile.h"
 #include "common/bytes.h"
 #include "common/clock.h"
 #include "common/status.h"
@@ -81,6 +82,9 @@ struct PublishOptions {
   // Progressive pieces can be loaded at lower levels, for fewer bytes, and take fewer when whole.
   // What a codec cannot code (see EncodePiece) is stored raw.
   CodecId codec = CodecId::kProgressive;
+  // The one that the namespace names; null when it names none. Shared, because pieces are encoded
+  // after Publish has returned.
+  std::shared_ptr<const Profile> profile{};
 };
 
 // A step of a plan: one chunk, or some of its layers.
@@ -131,8 +135,9 @@ class Client {
   // for exactly those chunks (see ShapeOf). Returns at once: the store is asked first, and what it
   // does not hold is encoded on the client's own threads while it is sent. So the views' memory
   // belongs to the client until the operation is done (Wait returned, or the callback ran): keep it
-  // valid and unchanged until then, also after Cancel. INVALID_ARGUMENT when shapes do not match
-  // the namespace; RESOURCE_EXHAUSTED when the store or options.send_bytes has no room.
+  // valid and unchanged until then, also after Cancel. INVALID_ARGUMENT when shapes, or the
+  // profile (CheckProfile), do not match the namespace; RESOURCE_EXHAUSTED when the store or
+  // options.send_bytes has no room.
   virtual Async<PublishResult> Publish(const PrefixKeys& keys, uint32_t chunk_count,
                                        std::vector<GroupViews> views, PublishOptions options,
                                        Deadline deadline) = 0;

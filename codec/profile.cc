@@ -13,10 +13,6 @@ namespace reprise {
 namespace {
 
 constexpr absl::string_view kFirstLine = "reprise profile 1";
-constexpr int32_t kFinest = 7;
-constexpr int32_t kCoarsest = -8;
-constexpr size_t kMaxLayers = 1000;
-constexpr size_t kMaxModelLength = 200;
 constexpr absl::string_view kDigits = "0123456789abcdef";
 
 bool IsPrintable(absl::string_view text) {
@@ -29,7 +25,8 @@ absl::Status WrongLine(size_t line, absl::string_view expected) {
 }
 
 bool ReadOctaves(absl::string_view word, int32_t* octaves) {
-  return absl::SimpleAtoi(word, octaves) && *octaves >= kCoarsest && *octaves <= kFinest;
+  return absl::SimpleAtoi(word, octaves) && *octaves >= kCoarsestOctaves &&
+         *octaves <= kFinestOctaves;
 }
 
 bool ReadLayer(absl::string_view line, size_t number, Profile::Layer* layer) {
@@ -45,7 +42,8 @@ bool ReadLayer(absl::string_view line, size_t number, Profile::Layer* layer) {
   for (const char digit : words[7]) {
     const size_t value = kDigits.find(digit);
     if (value == absl::string_view::npos) return false;
-    layer->key_channels.push_back(static_cast<int8_t>(static_cast<int32_t>(value) + kCoarsest));
+    layer->key_channels.push_back(
+        static_cast<int8_t>(static_cast<int32_t>(value) + kCoarsestOctaves));
   }
   return true;
 }
@@ -59,8 +57,8 @@ std::string Serialize(const Profile& profile) {
     absl::StrAppend(&text, "layer ", i, " key ", layer.key_octaves, " value ", layer.value_octaves);
     if (!layer.key_channels.empty()) text += " channels ";
     for (const int8_t octaves : layer.key_channels) {
-      text += kDigits[static_cast<size_t>(std::clamp<int32_t>(octaves, kCoarsest, kFinest) -
-                                          kCoarsest)];
+      text += kDigits[static_cast<size_t>(
+          std::clamp<int32_t>(octaves, kCoarsestOctaves, kFinestOctaves) - kCoarsestOctaves)];
     }
     text += '\n';
   }
@@ -78,13 +76,13 @@ absl::StatusOr<Profile> ParseProfile(absl::string_view text) {
   }
   Profile profile;
   if (lines.size() < 2 || !absl::StartsWith(lines[1], "model ") || !IsPrintable(lines[1]) ||
-      lines[1].size() > kMaxModelLength + 6) {
+      lines[1].size() > kMaxProfileModelLength + 6) {
     return WrongLine(1, "model NAME");
   }
   profile.model = std::string(lines[1].substr(6));
   for (size_t i = 2; i + 1 < lines.size(); ++i) {
     Profile::Layer layer;
-    if (profile.layers.size() == kMaxLayers || !ReadLayer(lines[i], i - 2, &layer)) {
+    if (profile.layers.size() == kMaxProfileLayers || !ReadLayer(lines[i], i - 2, &layer)) {
       return WrongLine(i, absl::StrCat("layer ", i - 2, " key N value N [channels DIGITS]"));
     }
     profile.layers.push_back(std::move(layer));

@@ -5,6 +5,7 @@
 // Plain values; functions are pure.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,8 +18,15 @@
 
 namespace reprise {
 
+inline constexpr int32_t kCoarsestOctaves = -8;
+inline constexpr int32_t kFinestOctaves = 7;
+inline constexpr size_t kMaxProfileLayers = 1'000;
+inline constexpr size_t kMaxProfileModelLength = 200;
+inline constexpr size_t kMaxProfileChannels = size_t{1} << 23;       // of all layers
+inline constexpr size_t kMaxProfileBytes = 2 * kMaxProfileChannels;  // of the text
+
 struct Profile {
-  // Octaves are how much finer a step is, -8 to 7; they add up within a layer.
+  // Octaves are how much finer a step is, within the limits above; they add up within a layer.
   struct Layer {
     int32_t key_octaves = 0;
     int32_t value_octaves = 0;
@@ -27,7 +35,7 @@ struct Profile {
     friend bool operator==(const Layer&, const Layer&) = default;
   };
 
-  std::string model;          // for people; at most 200 printable characters
+  std::string model;          // for people; printable ASCII
   std::vector<Layer> layers;  // by the model's own number
 
   friend bool operator==(const Profile&, const Profile&) = default;

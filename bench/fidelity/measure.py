@@ -90,6 +90,7 @@ def _fit(schemes: Sequence[Scheme], texts: Sequence[DumpText], dtype: Dtype) -> 
     calibration = calibration_of(texts, dtype)
     for scheme in schemes:
         scheme.fit(calibration)
+        scheme.learn(texts, dtype)
 
 
 @dataclass(frozen=True, eq=False)

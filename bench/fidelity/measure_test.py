@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ pytest.importorskip("zstandard", reason="zstandard is missing: tools/requirement
 
 from bench.fidelity.measure import attention_rows
 from bench.kv.baselines.lossless import Plain16
-from bench.kv.baselines.scheme import Calibration, Result, Scheme, Site
+from bench.kv.baselines.scheme import Calibration, Dtype, Result, Scheme, Site
 from bench.kv.dump_writer import write_manifest, write_text
-from bench.kv.dumps import load
+from bench.kv.dumps import DumpText, load
 from bench.kv.geometry import Geometry, Layer, Rope
 
 GEOMETRY = Geometry(2, 1, 8, (Layer("full", None, Rope(10_000.0, 8, "halves")),) * 2)
@@ -28,6 +29,10 @@ class Honest(Scheme):
     def fit(self, calibration: Calibration) -> None:
         self.seen = [x for _, x in calibration]
         assert len(self.seen) == 2 * 2 * 2  # layers, K and V, texts
+
+    def learn(self, texts: Sequence[DumpText], dtype: Dtype) -> None:
+        assert len(texts) == 2
+        self.seen += [text.values(0, "k", dtype) for text in texts]
 
     def code_chunk(self, x: np.ndarray, site: Site) -> list[Result]:
         assert not any(np.array_equal(x, known[: len(x)]) for known in self.seen)

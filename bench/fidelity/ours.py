@@ -8,27 +8,33 @@ has on top: header, directory, and the padding of a plane, half of 4 KiB.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.fidelity.rows import OURS
-from bench.kv.baselines.scheme import CHUNK_TOKENS, Result, Scheme, Site
+from bench.fidelity.rows import OURS, PROFILED
+from bench.fidelity.score import CALIBRATION_TOKENS
+from bench.kv.baselines.scheme import CHUNK_TOKENS, Dtype, Result, Scheme, Site, site
+from bench.kv.dumps import DumpText
 from bench.kv.geometry import Rope
 from bench.kv.rounding import rounded, widened
+
+if TYPE_CHECKING:
+    import reprise
 
 LEVELS = 8
 _PADDING_BYTES = 2048
 
 
 class Reprise(Scheme):
-    """Without calibration, or with the profile that `profile` is the text of."""
+    """Without calibration: every channel of K and V is coded by what its own tile says."""
 
+    name = OURS
     levels = tuple(str(level) for level in range(LEVELS))
-
-    def __init__(self, name: str = OURS, profile: str | None = None) -> None:
-        self.name = name
-        self.profile = profile
+    profile: str | None = None
+    """The text of the profile that K is coded with."""
 
     def code_chunk(self, x: np.ndarray, site: Site) -> list[Result]:
         import reprise
@@ -59,6 +65,35 @@ class Reprise(Scheme):
         return results
 
 
+class Profiled(Reprise):
+    """With a profile of the model, learnt from the queries of other texts as `reprise calibrate`
+    learns it. Without other texts there is none.
+    """
+
+    name = PROFILED
+
+    def learn(self, texts: Sequence[DumpText], dtype: Dtype) -> None:
+        import reprise
+
+        if not texts:
+            return
+        geometry = texts[0].geometry
+        groups = [
+            _group((layer,), geometry.kv_heads, geometry.head_dim, geometry.head_dim,
+                   site(geometry, layer, "k", dtype).rope)
+            for layer in range(len(geometry.layers))
+        ]  # fmt: skip
+        calibration = reprise.Calibration(
+            reprise.Namespace("scored", groups=groups, kv_dtype=dtype, chunk_tokens=CHUNK_TOKENS)
+        )
+        for text in texts:
+            for layer in range(len(geometry.layers)):
+                if "q" in text.tensors(layer):
+                    queries = text.stored(layer, "q", dtype)[np.newaxis, :CALIBRATION_TOKENS]
+                    calibration.take(layer, queries, position=text.first_position)
+        self.profile = calibration.profile
+
+
 def _described(rope: Rope | None) -> tuple[float, int, str, float] | None:
     return None if rope is None else dataclasses.astuple(rope)
 
@@ -71,22 +106,29 @@ def _namespace(
     value_dim: int,
     rope: Rope | None,
     profile: str | None = None,
-) -> object:
+) -> reprise.Namespace:
+    import reprise
+
+    return reprise.Namespace(
+        "scored",
+        groups=[_group(layers, heads, key_dim, value_dim, rope)],
+        kv_dtype=dtype,
+        chunk_tokens=CHUNK_TOKENS,
+        profile=reprise.profile_name(profile) if profile else "",
+    )
+
+
+def _group(
+    layers: tuple[int, ...], heads: int, key_dim: int, value_dim: int, rope: Rope | None
+) -> reprise.LayerGroup:
     import reprise
 
     turned = reprise.Rope()
     if rope is not None and rope.dims:
         scaling = {} if rope.scale == 1 else {"scaling": "linear", "parameters": [1 / rope.scale]}
         turned = reprise.Rope(rope.pairing, rotated_dims=rope.dims, theta=rope.theta, **scaling)
-    group = reprise.LayerGroup(
+    return reprise.LayerGroup(
         list(layers), kv_heads=heads, key_dim=key_dim, value_dim=value_dim, rope=turned
-    )
-    return reprise.Namespace(
-        "scored",
-        groups=[group],
-        kv_dtype=dtype,
-        chunk_tokens=CHUNK_TOKENS,
-        profile=reprise.profile_name(profile) if profile else "",
     )
 
 

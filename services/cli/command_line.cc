@@ -35,6 +35,7 @@ struct AllFlags {
   store::StoreFlags store;
   PutFlags put;
   GetFlags get;
+  CalibrateFlags calibrate;
   StatFlags stat;
   ListFlags list;
   RemoveFlags remove;
@@ -103,6 +104,13 @@ void AddStore(CLI::App& app, AllFlags& flags) {
   });
 }
 
+CLI::Option* AddDtype(CLI::App& command, std::string& dtype) {
+  return command.add_option("--dtype", dtype, "Which of the dump's dtypes: bf16 or fp16")
+      ->check(CLI::IsMember({"bf16", "fp16"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
 // `purpose` says what the command does with the dump.
 CLI::Option* AddKv(CLI::App& command, KvFlags& flags, const std::string& purpose) {
   CLI::Option* kv = command.add_option("--kv", flags.directory, purpose)
@@ -113,10 +121,9 @@ CLI::Option* AddKv(CLI::App& command, KvFlags& flags, const std::string& purpose
   command.add_option("--text", flags.text, "Only this text of the dump")
       ->type_name("NAME")
       ->needs(kv);
-  command.add_option("--dtype", flags.dtype, "Which of the dump's dtypes: bf16 or fp16")
-      ->check(CLI::IsMember({"bf16", "fp16"}))
-      ->type_name("NAME")
-      ->capture_default_str()
+  AddDtype(command, flags.dtype)->needs(kv);
+  command.add_option("--profile", flags.profile, "The profile that the KV is coded with [none]")
+      ->type_name("FILE")
       ->needs(kv);
   return kv;
 }
@@ -203,6 +210,28 @@ void AddGet(CLI::App& app, GetFlags& flags) {
   });
 }
 
+void AddCalibrate(CLI::App& app, CalibrateFlags& flags) {
+  CLI::App& command =
+      *app.add_subcommand("calibrate", "Learn from a dump's Q how fine each channel of K must be");
+  command.add_option("DIR", flags.directory, "A dump with Q (docs/kv-dump.md)")->required();
+  command.add_option("-o,--output", flags.output, "The profile to write")
+      ->required()
+      ->type_name("FILE");
+  command.add_option("--text", flags.texts, "Learn from this text of the dump alone; repeatable")
+      ->type_name("NAME")
+      ->allow_extra_args(false);
+  AddDtype(command, flags.dtype);
+  command.footer(
+      "Examples:\n  reprise calibrate ./kv/smollm2 -o smollm2.profile\n"
+      "  reprise put --kv ./kv/smollm2 --profile smollm2.profile\n"
+      "  reprise get --kv ./kv/smollm2 --profile smollm2.profile --level 2 -o ./kv/level2\n"
+      "The table has octaves: a channel at 1 has steps half as wide as one at 0, and takes about "
+      "one bit more for each value. Keys differ with the profile: its name is in the namespace.");
+  command.final_callback([&flags] {
+    if (flags.output == "-") throw CLI::ValidationError("calibrate needs --output FILE");
+  });
+}
+
 void AddStat(CLI::App& app, StatFlags& flags) {
   CLI::App& command = *app.add_subcommand("stat", "Show what is held of an object");
   AddObject(command, flags.object);
@@ -266,6 +295,7 @@ std::function<absl::StatusOr<int>()> Runner(const std::string& name,
     return
         [flags] { return flags->get.kv.directory.empty() ? Get(flags->get) : GetKv(flags->get); };
   }
+  if (name == "calibrate") return [flags] { return Calibrate(flags->calibrate); };
   if (name == "stat") return [flags] { return Stat(flags->stat); };
   if (name == "ls") return [flags] { return List(flags->list); };
   if (name == "rm") return [flags] { return Remove(flags->remove); };
@@ -292,6 +322,7 @@ ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
   AddStore(app, *flags);
   AddPut(app, flags->put);
   AddGet(app, flags->get);
+  AddCalibrate(app, flags->calibrate);
   AddStat(app, flags->stat);
   AddList(app, flags->list);
   AddRemove(app, flags->remove);

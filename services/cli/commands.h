@@ -40,6 +40,7 @@ struct KvFlags {
   std::string directory;  // empty: no dump
   std::string text;       // empty: every text of it
   std::string dtype = "bf16";
+  std::string profile;  // a file; empty: none
 };
 
 struct PutFlags {
@@ -64,6 +65,14 @@ struct GetFlags {
 };
 absl::StatusOr<int> Get(const GetFlags& flags);
 absl::StatusOr<int> GetKv(const GetFlags& flags);
+
+struct CalibrateFlags {
+  std::string directory;           // of a dump with Q (docs/kv-dump.md)
+  std::vector<std::string> texts;  // empty: all of them
+  std::string dtype = "bf16";
+  std::string output;
+};
+absl::StatusOr<int> Calibrate(const CalibrateFlags& flags);
 
 struct StatFlags {
   StoreFlags store;

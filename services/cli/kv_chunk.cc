@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include <fstream>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 
@@ -23,26 +22,6 @@ TensorView ViewOf(const Namespace& name_space, const LayerGroup& group,
           .shape = {static_cast<uint32_t>(group.layers.size()), name_space.chunk_tokens,
                     group.kv_heads, group.key_dim},
           .stride_bytes = {row * name_space.chunk_tokens, row, head}};
-}
-
-absl::Status CheckFile(const KvDump& dump, const KvDump::Text& text, uint32_t layer, char tensor,
-                       Dtype dtype) {
-  const fs::path path = dump.File(text, layer, tensor, dtype);
-  std::error_code error;
-  const uint64_t bytes = fs::file_size(path, error);
-  const uint64_t expected = text.tokens * dump.RowBytes(tensor);
-  if (!error && bytes == expected) return absl::OkStatus();
-  if (!error) {
-    return absl::InvalidArgumentError(absl::StrCat(path.string(), " has ", bytes, " bytes; ",
-                                                   text.tokens, " tokens take ", expected));
-  }
-  const Dtype other = dtype == Dtype::kBf16 ? Dtype::kFp16 : Dtype::kBf16;
-  const bool has_other = fs::exists(dump.File(text, layer, tensor, other));
-  return absl::NotFoundError(absl::StrCat("cannot read ", path.string(), ": ", error.message(),
-                                          has_other
-                                              ? absl::StrCat("; the dump has ", KvDtypeName(other),
-                                                             ": add --dtype ", KvDtypeName(other))
-                                              : ""));
 }
 
 }  // namespace
@@ -105,9 +84,9 @@ absl::Status KvChunk::Append(const KvDump& dump, const KvDump::Text& text) const
 
 absl::Status CheckKvFiles(const KvDump& dump, const KvDump::Text& text, Dtype dtype) {
   for (uint32_t layer = 0; layer < dump.layers.size(); ++layer) {
-    REPRISE_RETURN_IF_ERROR(CheckFile(dump, text, layer, 'k', dtype));
+    REPRISE_RETURN_IF_ERROR(CheckKvFile(dump, text, layer, 'k', dtype));
     if (!dump.layers[layer].has_value()) continue;
-    REPRISE_RETURN_IF_ERROR(CheckFile(dump, text, layer, 'v', dtype));
+    REPRISE_RETURN_IF_ERROR(CheckKvFile(dump, text, layer, 'v', dtype));
   }
   return absl::OkStatus();
 }

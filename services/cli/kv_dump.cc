@@ -220,6 +220,21 @@ uint64_t KvDump::RowBytes(char tensor) const {
   return sizeof(uint16_t) * uint64_t{tensor == 'q' ? q_heads : kv_heads} * head_dim;
 }
 
+LayerGroup KvDump::Group(uint32_t layer) const {
+  const Layer& is = layers[layer];
+  LayerGroup group;
+  group.kind = is.kind;
+  group.layers = {layer};
+  group.kv_heads = kv_heads;
+  group.key_dim = head_dim;
+  group.value_dim = is.has_value() ? head_dim : 0;
+  group.window_tokens = is.window_tokens;
+  group.layers_per_piece = 1;
+  group.heads_per_piece = kv_heads;
+  group.rope = is.rope();
+  return group;
+}
+
 const char* KvDtypeName(Dtype dtype) { return dtype == Dtype::kFp16 ? "fp16" : "bf16"; }
 
 absl::StatusOr<KvDump> ReadKvDump(const fs::path& directory) {
@@ -239,6 +254,44 @@ absl::StatusOr<KvDump> ReadKvDump(const fs::path& directory) {
     return Wrong(path, absl::StrCat("line ", error.mark.line + 1, ": ", error.msg));
   }
   return dump;
+}
+
+absl::StatusOr<std::vector<KvDump::Text>> ChooseTexts(const KvDump& dump,
+                                                      const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto is_it = [&](const KvDump::Text& text) { return text.name == name; };
+    if (std::ranges::any_of(dump.texts, is_it)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        dump.directory.string(), " has no text \"", name, "\", but ",
+        absl::StrJoin(dump.texts, ", ", [](std::string* out, const KvDump::Text& text) {
+          absl::StrAppend(out, text.name);
+        })));
+  }
+  std::vector<KvDump::Text> chosen;
+  for (const KvDump::Text& text : dump.texts) {
+    if (names.empty() || std::ranges::find(names, text.name) != names.end()) chosen.push_back(text);
+  }
+  return chosen;
+}
+
+absl::Status CheckKvFile(const KvDump& dump, const KvDump::Text& text, uint32_t layer, char tensor,
+                         Dtype dtype) {
+  const fs::path path = dump.File(text, layer, tensor, dtype);
+  std::error_code error;
+  const uint64_t bytes = fs::file_size(path, error);
+  const uint64_t expected = text.tokens * dump.RowBytes(tensor);
+  if (!error && bytes == expected) return absl::OkStatus();
+  if (!error) {
+    return absl::InvalidArgumentError(absl::StrCat(path.string(), " has ", bytes, " bytes; ",
+                                                   text.tokens, " tokens take ", expected));
+  }
+  const Dtype other = dtype == Dtype::kBf16 ? Dtype::kFp16 : Dtype::kBf16;
+  const bool has_other = fs::exists(dump.File(text, layer, tensor, other));
+  return absl::NotFoundError(absl::StrCat("cannot read ", path.string(), ": ", error.message(),
+                                          has_other
+                                              ? absl::StrCat("; the dump has ", KvDtypeName(other),
+                                                             ": add --dtype ", KvDtypeName(other))
+                                              : ""));
 }
 
 absl::Status WriteKvManifest(const KvDump& dump) {

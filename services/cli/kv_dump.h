@@ -52,6 +52,8 @@ struct KvDump {
   std::filesystem::path TokenFile(const Text& text) const;
   // Of one token in such a file.
   uint64_t RowBytes(char tensor) const;
+  // The layer by itself as a namespace describes it, in pieces of one layer.
+  LayerGroup Group(uint32_t layer) const;
 };
 
 // "bf16" or "fp16".
@@ -60,6 +62,16 @@ const char* KvDtypeName(Dtype dtype);
 // Reads DIR/dump.json alone. INVALID_ARGUMENT names the field that is missing or wrong, NOT_FOUND
 // the file when it cannot be read.
 absl::StatusOr<KvDump> ReadKvDump(const std::filesystem::path& directory);
+
+// The texts with these names, in the dump's order; no names: all. INVALID_ARGUMENT for a text that
+// is not there.
+absl::StatusOr<std::vector<KvDump::Text>> ChooseTexts(const KvDump& dump,
+                                                      const std::vector<std::string>& names);
+
+// That a file is there, with the size that the text's tokens take. NOT_FOUND or INVALID_ARGUMENT
+// names it, and says which dtype is there when it is the other.
+absl::Status CheckKvFile(const KvDump& dump, const KvDump::Text& text, uint32_t layer, char tensor,
+                         Dtype dtype);
 
 // Writes directory/dump.json, which makes the directory a dump: call it last. UNAVAILABLE, with the
 // system's reason.

@@ -6,15 +6,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
+#include "common/bytes.h"
 #include "common/limits.h"
 #include "services/cli/file_io.h"
+#include "services/store/absl_text.h"
 
 namespace reprise::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using store::ToAbsl;
 
 // Tensors of one piece: large enough for the wire, small enough that few bytes wait for a decoder.
 constexpr uint64_t kPieceBytes = 16 * kMiB;
@@ -34,15 +36,7 @@ absl::StatusOr<Namespace> NamespaceOf(const KvDump& dump, Dtype dtype, std::stri
       continue;
     }
     kinds.push_back(layer);
-    LayerGroup& group = name_space.groups.emplace_back();
-    group.kind = layer.kind;
-    group.layers = {i};
-    group.kv_heads = dump.kv_heads;
-    group.key_dim = dump.head_dim;
-    group.value_dim = layer.has_value() ? dump.head_dim : 0;
-    group.window_tokens = layer.window_tokens;
-    group.heads_per_piece = dump.kv_heads;
-    group.rope = layer.rope();
+    name_space.groups.push_back(dump.Group(i));
   }
   const uint64_t layer_bytes = 2 * dump.RowBytes('k') * name_space.chunk_tokens;
   const auto most = static_cast<uint32_t>(std::max<uint64_t>(1, kPieceBytes / layer_bytes));
@@ -90,6 +84,13 @@ absl::StatusOr<PrefixKeys> KeysOf(const KvDump& dump, const KvDump::Text& text,
   return PrefixKeys::Create(name_space, "", ids);
 }
 
+absl::StatusOr<std::shared_ptr<const Profile>> ReadProfile(const std::string& path) {
+  REPRISE_ASSIGN_OR_RETURN(const std::vector<std::byte> text, ReadFile(path, kMaxProfileBytes));
+  absl::StatusOr<Profile> profile = ParseProfile(ToAbsl(AsText(text)));
+  if (!profile.ok()) return Annotate(profile.status(), path);
+  return std::make_shared<const Profile>(*std::move(profile));
+}
+
 }  // namespace
 
 absl::StatusOr<KvPrefixes> ReadKvPrefixes(const KvFlags& flags, const std::string& tenant) {
@@ -97,16 +98,21 @@ absl::StatusOr<KvPrefixes> ReadKvPrefixes(const KvFlags& flags, const std::strin
   REPRISE_ASSIGN_OR_RETURN(prefixes.dump, ReadKvDump(flags.directory));
   const Dtype dtype = flags.dtype == "fp16" ? Dtype::kFp16 : Dtype::kBf16;
   REPRISE_ASSIGN_OR_RETURN(prefixes.name_space, NamespaceOf(prefixes.dump, dtype, tenant));
+  if (!flags.profile.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(prefixes.profile, ReadProfile(flags.profile));
+    prefixes.name_space.profile = ProfileName(*prefixes.profile);
+    REPRISE_RETURN_IF_ERROR(Annotate(CheckProfile(prefixes.name_space, prefixes.profile.get()),
+                                     absl::StrCat(flags.profile, " and ", flags.directory)));
+  }
   std::vector<std::string> names;
-  for (const KvDump::Text& text : prefixes.dump.texts) {
-    names.push_back(text.name);
-    if (!flags.text.empty() && text.name != flags.text) continue;
+  if (!flags.text.empty()) names.push_back(flags.text);
+  REPRISE_ASSIGN_OR_RETURN(const std::vector<KvDump::Text> texts,
+                           ChooseTexts(prefixes.dump, names));
+  for (const KvDump::Text& text : texts) {
     REPRISE_ASSIGN_OR_RETURN(PrefixKeys keys, KeysOf(prefixes.dump, text, prefixes.name_space));
     prefixes.texts.push_back({text, std::move(keys)});
   }
-  if (!prefixes.texts.empty()) return prefixes;
-  return absl::InvalidArgumentError(absl::StrCat(flags.directory, " has no text \"", flags.text,
-                                                 "\", but ", absl::StrJoin(names, ", ")));
+  return prefixes;
 }
 
 }  // namespace reprise::cli

@@ -103,17 +103,16 @@ void PrintTable(const KvDump::Text& text, const PrefixKeys& keys, const PublishR
 }
 
 absl::StatusOr<PublishResult> PublishText(const KvDump& dump, const KvDump::Text& text,
-                                          const PrefixKeys& keys, CodecId codec,
+                                          const PrefixKeys& keys, PublishOptions options,
                                           Connection& connection) {
   PublishResult sum;
   KvChunk chunk(dump, keys.name_space());
   for (uint32_t i = 0; i < keys.chunk_count(); ++i) {
     REPRISE_RETURN_IF_ERROR(chunk.Read(dump, text, i));
-    REPRISE_ASSIGN_OR_RETURN(const PublishResult result,
-                             connection.client
-                                 ->Publish(keys, 1, chunk.views(),
-                                           {.first_chunk = i, .codec = codec}, connection.deadline)
-                                 .Wait());
+    options.first_chunk = i;
+    REPRISE_ASSIGN_OR_RETURN(
+        const PublishResult result,
+        connection.client->Publish(keys, 1, chunk.views(), options, connection.deadline).Wait());
     sum.pieces_stored += result.pieces_stored;
     sum.pieces_already_held += result.pieces_already_held;
     sum.bytes_sent += result.bytes_sent;
@@ -129,14 +128,16 @@ absl::StatusOr<int> PutKv(const PutFlags& flags) {
     REPRISE_RETURN_IF_ERROR(CheckKvFiles(prefixes.dump, prefix.text, prefixes.name_space.kv_dtype));
   }
   REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
-  const CodecId codec = flags.codec == "raw" ? CodecId::kRaw : CodecId::kProgressive;
+  const PublishOptions options{
+      .codec = flags.codec == "raw" ? CodecId::kRaw : CodecId::kProgressive,
+      .profile = prefixes.profile};
   if (!flags.store.json) {
     printf("namespace %s: %s, %s\n", prefixes.texts[0].keys.fingerprint().Hex().c_str(),
            prefixes.dump.model.c_str(), KvDtypeName(prefixes.name_space.kv_dtype));
   }
   for (const auto& [text, keys] : prefixes.texts) {
     REPRISE_ASSIGN_OR_RETURN(const PublishResult published,
-                             PublishText(prefixes.dump, text, keys, codec, connection));
+                             PublishText(prefixes.dump, text, keys, options, connection));
     REPRISE_ASSIGN_OR_RETURN(const LookupResult held,
                              connection.client->Lookup(keys, {}, connection.deadline).Wait());
     if (held.chunks < keys.chunk_count()) {

@@ -3,7 +3,8 @@
 A scheme never sees two layers at once and never a neighbouring chunk: what it stores for a chunk of
 256 tokens must decode alone, as a store's pieces do. Bits are everything the decoder needs beside
 what the namespace says (model, layer, shape): codes, scales, zeros, tables, lengths. What was
-learnt offline from other text costs nothing, as in the papers that do so, and `fit` gets only that.
+learnt offline from other text costs nothing, as in the papers that do so; `fit` and `learn` get
+only that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from bench.kv.dumps import DumpText
 from bench.kv.geometry import Geometry, Rope
 from bench.kv.rounding import rounded, widened
 
@@ -73,6 +75,9 @@ class Scheme(ABC):
 
     def fit(self, calibration: Calibration) -> None:  # noqa: B027 - most schemes learn nothing
         """Learns what the paper learns offline."""
+
+    def learn(self, texts: Sequence[DumpText], dtype: Dtype) -> None:  # noqa: B027 - as above
+        """Learns what takes more than K and V, from the same texts. Called after `fit`."""
 
     @abstractmethod
     def code_chunk(self, x: np.ndarray, site: Site) -> list[Result]:

@@ -103,11 +103,14 @@ Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, 
 Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys,
                                     uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
                                     double recompute_seconds_per_chunk, const std::string& codec,
-                                    double timeout) {
+                                    const std::optional<std::string>& profile, double timeout) {
   Tensors tensors = ReadTensors(keys.name_space(), views, false);
-  const PublishOptions options{.first_chunk = first_chunk,
-                               .recompute_seconds_per_chunk = recompute_seconds_per_chunk,
-                               .codec = ReadCodec(codec)};
+  PublishOptions options{.first_chunk = first_chunk,
+                         .recompute_seconds_per_chunk = recompute_seconds_per_chunk,
+                         .codec = ReadCodec(codec)};
+  if (profile) {
+    options.profile = std::make_shared<const Profile>(ValueOrRaise(ParseProfile(*profile)));
+  }
   const Deadline deadline = ReadTimeout(timeout);
   auto publish = Run(self, [&](Client& client) {
     return client.Publish(keys, chunk_count, tensors.views, options, deadline);
@@ -370,7 +373,8 @@ void BindClient(nb::module_& module) {
   const auto publish = [&](const char* name, auto method) {
     client.def(
         name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(), "first_chunk"_a = 0,
-        "recompute_seconds_per_chunk"_a = 0.0, "codec"_a = "progressive", "timeout"_a = 60.0,
+        "recompute_seconds_per_chunk"_a = 0.0, "codec"_a = "progressive", "profile"_a = nb::none(),
+        "timeout"_a = 60.0,
         "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
         "(key, value) pair of "
         "arrays, or one array for a latent, for each layer group; for a single group the "
@@ -379,7 +383,7 @@ void BindClient(nb::module_& module) {
         "tokens. The arrays are read while the publish is under way: leave them as they are "
         "until it is done. codec is \"progressive\", which can be loaded at lower levels, for "
         "fewer bytes, and stores raw what it cannot code (fp32, states, opaque bytes); or "
-        "\"raw\".");
+        "\"raw\". profile is the text of the file that the namespace names, which takes it.");
   };
   publish("publish", Blocking(&PublishAsync));
   publish("publish_async", &PublishAsync);

@@ -5,5 +5,6 @@ NB_MODULE(_reprise, module) {
   reprise::python::BindKeys(module);
   reprise::python::BindClient(module);
   reprise::python::BindCodec(module);
+  reprise::python::BindCalibration(module);
   reprise::python::ShowResults(module);
 }

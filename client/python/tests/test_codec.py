@@ -162,6 +162,54 @@ def test_a_store_gives_what_the_level_promises(store: StoreProcess, kv_dtype: st
         assert loaded[0].tobytes() == key.tobytes()
 
 
+def calibrated(kv_dtype: str) -> str:
+    """A profile from queries that are twice as large, or half, in every pair of a head."""
+    calibration = reprise.Calibration(namespace(kv_dtype))
+    queries = np.ones((1, 300, 2 * HEADS, DIM), np.float32)
+    queries[..., : DIM // 4] = queries[..., DIM // 2 : 3 * DIM // 4] = 4
+    for layer in range(LAYERS):
+        calibration.take(layer, stored(queries, kv_dtype))
+    return calibration.profile
+
+
+@pytest.mark.parametrize("kv_dtype", ["bf16", "fp16"])
+def test_a_profile_is_learnt_published_and_loaded(store: StoreProcess, kv_dtype: str) -> None:
+    profile = calibrated(kv_dtype)
+    digits = ("9" * (DIM // 4) + "7" * (DIM // 4)) * 2 * HEADS
+    assert profile.splitlines()[2] == f"layer 0 key 0 value 0 channels {digits}"
+    plain = namespace(kv_dtype)
+    space = reprise.Namespace(
+        plain.model, groups=plain.groups, kv_dtype=kv_dtype, chunk_tokens=CHUNK,
+        profile=reprise.profile_name(profile),
+    )  # fmt: skip
+    keys = reprise.PrefixKeys(space, range(CHUNK))
+    key, value = (stored(values, kv_dtype) for values in floats(CHUNK))
+    with reprise.connect(store.address) as client:
+        with pytest.raises(ValueError, match="given is none"):
+            client.publish(keys, 1, (key, value))
+        with pytest.raises(ValueError, match="line 1 of the profile"):
+            client.publish(keys, 1, (key, value), profile="nonsense")
+        client.publish(keys, 1, (key, value), profile=profile)
+        assert client.lookup(reprise.PrefixKeys(plain, range(CHUNK))).chunks == 0
+        alone = reprise.encode(space, key, value, profile=profile)
+        for level in range(LEVELS):
+            loaded = (np.zeros_like(key), np.zeros_like(value))
+            assert client.load(keys, 0, 1, loaded, level=level).chunks == 1
+            assert loaded[0].tobytes() == alone.decode(level)[0].tobytes()
+        assert loaded[0].tobytes() == key.tobytes()
+
+
+def test_queries_that_do_not_fit_are_refused() -> None:
+    calibration = reprise.Calibration(namespace("fp16"))
+    queries = np.ones((1, 8, 2 * HEADS, DIM), np.float16)
+    with pytest.raises(ValueError, match="no layer 2"):
+        calibration.take(LAYERS, queries)
+    with pytest.raises(ValueError, match="a multiple of 2, 64"):
+        calibration.take(0, queries[:, :, :3])
+    with pytest.raises(ValueError, match="dtype"):
+        calibration.take(0, queries.astype(np.float32))
+
+
 def test_publish_stores_raw_when_asked(store: StoreProcess) -> None:
     keys = reprise.PrefixKeys(namespace("fp16"), range(CHUNK))
     key, value = (stored(values, "fp16") for values in floats(CHUNK))

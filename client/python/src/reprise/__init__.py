@@ -20,6 +20,7 @@ Keys are made of tokens under a namespace; KV goes in and comes out by chunks of
 from importlib.metadata import version as _version
 
 from reprise._reprise import (
+    Calibration,
     Client,
     EncodedPiece,
     LayerGroup,
@@ -60,6 +61,7 @@ from reprise.errors import (
 __version__ = _version("reprise")
 
 __all__ = [
+    "Calibration",
     "CancelledError",
     "Client",
     "DataLossError",
