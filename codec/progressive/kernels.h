@@ -61,6 +61,14 @@ struct ErrorSums {
   alignas(64) std::array<std::array<float, 16>, kLossyPlanes + 1> sums{};
 };
 
+// How 16 partial sums become one, in every set and outside of them.
+inline float AddPairwise(std::array<float, 16> sums) {
+  for (uint32_t half = 8; half > 0; half /= 2) {
+    for (uint32_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
+  }
+  return sums[0];
+}
+
 // Where one bit of every cell goes: lane i of row r in bit i of the r-th 32-bit word.
 struct BitPlane {
   uint32_t shift = 0;

@@ -116,13 +116,6 @@ void Gather(const std::byte* source, int64_t token_stride_bytes, uint32_t channe
   }
 }
 
-float AddPairwise(std::array<float, 16> sums) {
-  for (uint32_t half = 8; half > 0; half /= 2) {
-    for (uint32_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
-  }
-  return sums[0];
-}
-
 Moments MomentsOf(const float* values, uint32_t rows) {
   std::array<float, 16> sums{};
   std::array<float, 16> squares{};

@@ -42,13 +42,6 @@ float Log2(float value) {
   return static_cast<float>(exponent - 2) + 2 * mantissa;
 }
 
-float AddPairwise(std::array<float, 16> sums) {
-  for (uint32_t half = 8; half > 0; half /= 2) {
-    for (uint32_t i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
-  }
-  return sums[0];
-}
-
 // What one channel may add to an output, and room for a vector store behind it.
 constexpr size_t kChannelRoom = 2 * size_t{kTileTokens} + 64;
 constexpr size_t kRowBytes = sizeof(uint32_t);
