@@ -11,7 +11,7 @@ namespace reprise::client {
 namespace {
 
 // One segment of the slow codec.
-constexpr std::chrono::milliseconds kDecodeTime{5};
+constexpr std::chrono::milliseconds kDecodeTime{10};
 constexpr uint32_t kOthers = 60;
 // Segments that may be decoded, by all, before an operation that is to end has ended: half a round
 // of all operations, since a busy machine may be late by many segments.
@@ -58,6 +58,8 @@ class SlowCodecTest : public ClientTest {
             Clock::Steady())) {
     Publish(keys_, 16, 1);
     for (uint32_t i = 0; i < kOthers; ++i) others_.push_back(SlowFetch::Run(Make(Soon())));
+    // By then all have begun, and what comes is bounded by their credit.
+    while (decoded_ < static_cast<int>(2 * kOthers)) std::this_thread::sleep_for(kDecodeTime);
   }
   ~SlowCodecTest() override { core_->operations.CancelAllAndWait(); }
 
