@@ -11,11 +11,17 @@ namespace reprise::client {
 namespace {
 
 // One segment of the slow codec.
-constexpr std::chrono::milliseconds kDecodeTime{10};
+constexpr std::chrono::milliseconds kDecodeTime{5};
 constexpr uint32_t kOthers = 60;
 // Segments that may be decoded, by all, before an operation that is to end has ended: half a round
 // of all operations, since a busy machine may be late by many segments.
 constexpr int kSlack = kOthers / 2;
+// Sanitizers look for races here; they slow everything but the sleep that stands for decoding.
+#ifdef REPRISE_SANITIZED
+constexpr bool kTimeCounts = false;
+#else
+constexpr bool kTimeCounts = true;
+#endif
 
 // Takes kDecodeTime for each segment. Its outcome: whether every piece came.
 class SlowFetch final : public OperationOf<bool, FetchOperation> {
@@ -88,7 +94,7 @@ TEST_F(SlowCodecTest, CancelDoesNotWaitForOtherOperationsPieces) {
   const int before = decoded_;
   result.Cancel();
   EXPECT_TRUE(absl::IsCancelled(result.Wait().status()));
-  EXPECT_LT(decoded_ - before, kSlack);
+  EXPECT_TRUE(decoded_ - before < kSlack || !kTimeCounts) << decoded_ - before;
 }
 
 TEST_F(SlowCodecTest, TheDeadlineDoesNotWaitForOtherOperationsPieces) {
@@ -100,7 +106,7 @@ TEST_F(SlowCodecTest, TheDeadlineDoesNotWaitForOtherOperationsPieces) {
     auto result = late.Wait();
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_FALSE(*result);
-    EXPECT_LT(decoded_ - before, kSlack);
+    EXPECT_TRUE(decoded_ - before < kSlack || !kTimeCounts) << decoded_ - before;
   }
 }
 
