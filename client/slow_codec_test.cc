@@ -16,12 +16,16 @@ constexpr uint32_t kOthers = 60;
 // Segments that may be decoded, by all, before an operation that is to end has ended: half a round
 // of all operations, since a busy machine may be late by many segments.
 constexpr int kSlack = kOthers / 2;
-// Sanitizers look for races here; they slow everything but the sleep that stands for decoding.
+// Sanitizers look for races here; they slow everything but the time that stands for decoding.
 #ifdef REPRISE_SANITIZED
 constexpr bool kTimeCounts = false;
 #else
 constexpr bool kTimeCounts = true;
 #endif
+
+void YieldUntil(TimePoint end) {
+  while (Clock::Steady().Now() < end) std::this_thread::yield();
+}
 
 // Takes kDecodeTime for each segment. Its outcome: whether every piece came.
 class SlowFetch final : public OperationOf<bool, FetchOperation> {
@@ -37,7 +41,7 @@ class SlowFetch final : public OperationOf<bool, FetchOperation> {
     return absl::OkStatus();
   }
   absl::Status TakeSegment(uint32_t, const PieceMeta&, uint32_t, ByteSpan) override {
-    std::this_thread::sleep_for(kDecodeTime);
+    YieldUntil(Clock::Steady().Now() + kDecodeTime);
     ++decoded_;
     ++decoded_here_;
     return absl::OkStatus();
@@ -65,7 +69,7 @@ class SlowCodecTest : public ClientTest {
     Publish(keys_, 16, 1);
     for (uint32_t i = 0; i < kOthers; ++i) others_.push_back(SlowFetch::Run(Make(Soon())));
     // By then all have begun, and what comes is bounded by their credit.
-    while (decoded_ < static_cast<int>(2 * kOthers)) std::this_thread::sleep_for(kDecodeTime);
+    while (decoded_ < static_cast<int>(2 * kOthers)) std::this_thread::yield();
   }
   ~SlowCodecTest() override { core_->operations.CancelAllAndWait(); }
 
@@ -90,7 +94,7 @@ TEST_F(SlowCodecTest, CancelDoesNotWaitForOtherOperationsPieces) {
   const auto fetch = Make(Soon());
   auto result = SlowFetch::Run(fetch);
   // Its turn has just been, and the next is a round away.
-  while (fetch->decoded_here() < 2) std::this_thread::sleep_for(kDecodeTime / 5);
+  while (fetch->decoded_here() < 2) std::this_thread::yield();
   const int before = decoded_;
   result.Cancel();
   EXPECT_TRUE(absl::IsCancelled(result.Wait().status()));
@@ -101,7 +105,7 @@ TEST_F(SlowCodecTest, TheDeadlineDoesNotWaitForOtherOperationsPieces) {
   for (int i = 0; i < 5; ++i) {
     const Deadline deadline = Deadline::After(std::chrono::milliseconds(100));
     auto late = SlowFetch::Run(Make(deadline));
-    std::this_thread::sleep_until(deadline.at());
+    YieldUntil(deadline.at());
     const int before = decoded_;
     auto result = late.Wait();
     ASSERT_TRUE(result.ok()) << result.status();
