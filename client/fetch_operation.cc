@@ -80,7 +80,8 @@ void FetchOperation::Turn() {
     }
     if (IsOver(now) || !reader_->Step()) part_.reset();
     now = Clock::Steady().Now();
-    if (now >= end) return Schedule(now);
+    // What is over has little left to do, and its end may be in the queue already.
+    if (now >= end) return Schedule(IsOver(now) ? kAtOnce : now);
   }
 }
 

@@ -174,7 +174,10 @@ void TileEncoder::ChooseOctaves() {
       const uint32_t position = PositionInTile(group) + k;
       const float a = channels_[position].mean;
       const float b = channels_[position + 1].mean;
-      logarithms[position] = Log2(std::max((a * a + b * b) / (step_ * step_), kSmallestMean));
+      const float squares = (a * a + b * b) / (step_ * step_);
+      // Also of what is infinite or no number: such a tile is not coded, but it comes this far.
+      logarithms[position] =
+          Log2(squares < kLargestMean ? std::max(squares, kSmallestMean) : kLargestMean);
       sum += logarithms[position];
       ++count;
     }

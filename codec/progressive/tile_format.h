@@ -40,6 +40,7 @@ inline constexpr float kFinestStep = 16;
 inline constexpr float kCoarsestStep = 1.2F;
 inline constexpr float kMeanWeight = 0.3F;
 inline constexpr float kSmallestMean = 0x1p-10F;  // squared, in steps
+inline constexpr float kLargestMean = 0x1p100F;
 inline constexpr float kSmallestDeviation = 0x1p-60F;
 
 // Half a cell of `plane`, shrunk: what 2 * cell + 1 is multiplied by.
