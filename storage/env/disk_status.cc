@@ -71,4 +71,11 @@ absl::Status CheckTransfer(const EnvFile& file, uint64_t offset, ByteSpan bytes)
   return absl::OkStatus();
 }
 
+absl::Status CheckQueue(const DiskQueueOptions& options) {
+  if (options.depth >= 1 && options.depth <= kMaxQueueDepth) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("disk queue ", options.name, ": depth ",
+                                                 options.depth, " is not in [1, ", kMaxQueueDepth,
+                                                 "]"));
+}
+
 }  // namespace reprise::storage

@@ -18,6 +18,7 @@
 #include "storage/env/env.h"
 #include "storage/env/machine_env.h"
 #include "storage/env/testing/disk_calls.h"
+#include "storage/env/testing/simulated_env.h"
 
 namespace reprise::storage {
 namespace {
@@ -341,7 +342,9 @@ INSTANTIATE_TEST_SUITE_P(
     All, EnvConformanceTest,
     ::testing::Values(
         EnvKind{"Uring", [] { return std::make_unique<MachineEnv>(MachineEnv::Backend::kUring); }},
-        EnvKind{"Pread", [] { return std::make_unique<MachineEnv>(MachineEnv::Backend::kPread); }}),
+        EnvKind{"Pread", [] { return std::make_unique<MachineEnv>(MachineEnv::Backend::kPread); }},
+        EnvKind{"Simulated",
+                [] { return std::make_unique<SimulatedEnv>(SimulatedDiskOptions{.seed = 1}); }}),
     [](const auto& kind) { return kind.param.name; });
 
 }  // namespace

@@ -89,11 +89,7 @@ absl::StatusOr<std::unique_ptr<EnvFile>> MachineEnv::Open(const std::string& pat
 
 absl::StatusOr<std::unique_ptr<DiskQueue>> MachineEnv::CreateQueue(
     const DiskQueueOptions& options) {
-  if (options.depth == 0 || options.depth > kMaxQueueDepth) {
-    return absl::InvalidArgumentError(absl::StrCat("disk queue ", options.name, ": depth ",
-                                                   options.depth, " is not in [1, ", kMaxQueueDepth,
-                                                   "]"));
-  }
+  REPRISE_RETURN_IF_ERROR(CheckQueue(options));
   if (backend_ == Backend::kUring) {
     auto queue = UringQueue::Create(options);
     if (queue.ok()) return std::unique_ptr<DiskQueue>(*std::move(queue));

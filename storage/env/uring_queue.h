@@ -21,12 +21,9 @@
 
 namespace reprise::storage {
 
-// What a ring of the kernel's holds twice over, since completions need as much room again.
-inline constexpr uint32_t kMaxQueueDepth = 4096;
-
 class UringQueue final : public DiskQueue {
  public:
-  // `options.depth` is in [1, kMaxQueueDepth]. RESOURCE_EXHAUSTED, PERMISSION_DENIED or INTERNAL,
+  // `options` passed CheckQueue. RESOURCE_EXHAUSTED, PERMISSION_DENIED or INTERNAL,
   // with the system's reason, where the kernel gives no ring. Buffers that it does not register are
   // used unregistered, which is logged once.
   static absl::StatusOr<std::unique_ptr<UringQueue>> Create(const DiskQueueOptions& options);
