@@ -23,7 +23,7 @@ std::optional<PieceSummary> Merge(const std::optional<PieceSummary>& host,
 }
 
 // Every load and write that runs hands one task on, and demotion is one more.
-constexpr size_t kQueueLimit = PieceLoader::kMaxRunning + PieceWriter::kMaxRunning + 1;
+constexpr size_t kQueueLimit = PieceLoader::kMaxRunning + PieceSaver::kMaxRunning + 1;
 
 }  // namespace
 
@@ -67,12 +67,12 @@ TieredStore::TieredStore(std::unique_ptr<HostStore> host, std::unique_ptr<NvmeTi
       nvme_(std::move(nvme)),
       executor_(std::make_unique<Executor>("tiers", options.threads, kQueueLimit)),
       loader_(std::make_unique<PieceLoader>(*host_, *nvme_, *executor_)),
-      writer_(std::make_unique<PieceWriter>(*host_, *nvme_, *loader_, *executor_,
-                                            *options.host.clock)) {}
+      saver_(std::make_unique<PieceSaver>(*host_, *nvme_, *loader_, *executor_,
+                                          *options.host.clock)) {}
 
 TieredStore::~TieredStore() {
   loader_->Stop();
-  writer_->Stop();
+  saver_->Stop();
   executor_.reset();  // runs what is queued, which uses the tiers
   nvme_.reset();      // reads and writes the host tier's arena
 }
@@ -84,17 +84,17 @@ absl::StatusOr<std::unique_ptr<Upload>> TieredStore::BeginUpload(TenantId tenant
 }
 
 void TieredStore::Published(TenantId tenant, const UploadOffer& offer) {
-  writer_->Added(offer.total_bytes);
+  saver_->Added(offer.total_bytes);
   const std::optional<PieceSummary> below = nvme_->Describe(tenant, offer.key);
   if (!below.has_value() || below->content_id == offer.quality.content_id) return;
   // What it replaces may have been durable. Should this fail, that one stays.
-  writer_->Persist(tenant, offer.key, offer.quality.content_id, [](const absl::Status&) {});
+  saver_->Persist(tenant, offer.key, offer.quality.content_id, [](const absl::Status&) {});
 }
 
 std::optional<PieceSummary> TieredStore::Describe(TenantId tenant, const Key& key) const {
   const std::optional<PieceSummary> held = host_->Describe(tenant, key);
   if (held.has_value() && held->planes_held == held->level_count) return held;
-  if (writer_->Hides(tenant, key)) return held;
+  if (saver_->Hides(tenant, key)) return held;
   return Merge(held, nvme_->Describe(tenant, key));
 }
 
@@ -109,13 +109,13 @@ PieceRef TieredStore::Peek(TenantId tenant, const Key& key) const {
 }
 
 void TieredStore::Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) {
-  if (writer_->Hides(tenant, key)) return std::move(opened)(Find(tenant, key));
+  if (saver_->Hides(tenant, key)) return std::move(opened)(Find(tenant, key));
   loader_->Open(tenant, key, level, std::move(opened));
 }
 
 void TieredStore::Persist(TenantId tenant, const Key& key, const ContentId& content,
                           Persisted done) {
-  writer_->Persist(tenant, key, content, std::move(done));
+  saver_->Persist(tenant, key, content, std::move(done));
 }
 
 absl::StatusOr<TenantId> TieredStore::TenantFor(std::string_view name) {
@@ -124,17 +124,17 @@ absl::StatusOr<TenantId> TieredStore::TenantFor(std::string_view name) {
 
 bool TieredStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
   if (host_->Hold(tenant, key, level, until)) return true;
-  return !writer_->Hides(tenant, key) && nvme_->Hold(tenant, key, level, until);
+  return !saver_->Hides(tenant, key) && nvme_->Hold(tenant, key, level, until);
 }
 
 bool TieredStore::Remove(TenantId tenant, const Key& key, const HeldPiece* expected) {
   if (expected != nullptr) return host_->Remove(tenant, key, expected);
-  const bool hidden = writer_->Hides(tenant, key);
+  const bool hidden = saver_->Hides(tenant, key);
   // The order matters: what is loaded meanwhile is in memory before that is looked at, or never;
-  // and what is written from memory meanwhile is known to the writer, or never begins.
+  // and what is written from memory meanwhile is known to the saver, or never begins.
   loader_->Cancel(tenant, key);
   const bool was_in_memory = host_->Remove(tenant, key, nullptr);
-  writer_->Cancel(tenant, key);
+  saver_->Cancel(tenant, key);
   const bool was_on_disk = nvme_->Remove(tenant, key, nullptr);
   return was_in_memory || (was_on_disk && !hidden);
 }
@@ -152,7 +152,7 @@ uint64_t TieredStore::RemoveNamespace(TenantId tenant, const Digest& fingerprint
   }
   loader_->CancelNamespace(tenant, fingerprint);
   host_->RemoveNamespace(tenant, fingerprint);
-  writer_->CancelNamespace(tenant, fingerprint);
+  saver_->CancelNamespace(tenant, fingerprint);
   nvme_->RemoveNamespace(tenant, fingerprint);
   return count;
 }
@@ -174,7 +174,7 @@ ListPage TieredStore::List(TenantId tenant, const Key* after, uint32_t limit,
     if (below == nvme.pieces.end() || (above != host.pieces.end() && above->key < below->key)) {
       page.pieces.push_back(*above++);
     } else if (above == host.pieces.end() || below->key < above->key) {
-      if (!writer_->Hides(tenant, below->key)) page.pieces.push_back(*below);
+      if (!saver_->Hides(tenant, below->key)) page.pieces.push_back(*below);
       ++below;
     } else {
       page.pieces.push_back({above->key, *Merge(above->summary, below->summary)});
@@ -189,7 +189,7 @@ StoreUsage TieredStore::usage() const {
   StoreUsage usage = host_->usage();
   const NvmeUsage nvme = nvme_->usage();
   const PieceLoader::Figures loads = loader_->figures();
-  const PieceWriter::Figures writes = writer_->figures();
+  const PieceSaver::Figures writes = saver_->figures();
   usage.disk = DiskUsage{.pieces = nvme.pieces,
                          .bytes_live = nvme.bytes_live,
                          .bytes_used = nvme.bytes_on_disk,

@@ -20,7 +20,7 @@
 #include "storage/nvme/nvme_tier.h"
 #include "storage/piece_store.h"
 #include "storage/tiered/piece_loader.h"
-#include "storage/tiered/piece_writer.h"
+#include "storage/tiered/piece_saver.h"
 
 namespace reprise::storage {
 
@@ -73,7 +73,7 @@ class TieredStore final : public PieceStore {
   std::unique_ptr<NvmeTier> nvme_;
   std::unique_ptr<Executor> executor_;
   const std::unique_ptr<PieceLoader> loader_;
-  const std::unique_ptr<PieceWriter> writer_;
+  const std::unique_ptr<PieceSaver> saver_;
 };
 
 }  // namespace reprise::storage

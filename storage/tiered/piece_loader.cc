@@ -36,7 +36,7 @@ struct PieceLoader::Load {
   std::atomic<bool> cancelled{false};
   std::unique_ptr<HostUpload> upload;
   bool began_with_planes = false;  // that memory had
-  std::vector<Waiter> waiters;  // guarded by the loader's mutex
+  std::vector<Waiter> waiters;     // guarded by the loader's mutex
 };
 
 PieceLoader::PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor)

@@ -29,7 +29,7 @@
 
 namespace reprise::storage {
 
-class PieceWriter {
+class PieceSaver {
  public:
   static constexpr size_t kMaxRunning = 64;
   static constexpr size_t kMaxWaiting = 4096;
@@ -39,8 +39,8 @@ class PieceWriter {
   // No demotion for so long after a write failed: the disk is full or ill, and memory serves on.
   static constexpr Duration kPause = std::chrono::seconds(1);
 
-  PieceWriter(HostStore& host, NvmeTier& nvme, PieceLoader& loader, Executor& executor,
-              const Clock& clock);
+  PieceSaver(HostStore& host, NvmeTier& nvme, PieceLoader& loader, Executor& executor,
+             const Clock& clock);
 
   // As PieceStore::Persist.
   void Persist(TenantId tenant, const Key& key, const ContentId& content,

@@ -1,4 +1,4 @@
-#include "storage/tiered/piece_writer.h"
+#include "storage/tiered/piece_saver.h"
 
 #include <algorithm>
 #include <optional>
@@ -11,7 +11,7 @@
 
 namespace reprise::storage {
 
-struct PieceWriter::Write {
+struct PieceSaver::Write {
   explicit Write(std::shared_ptr<const HostPiece> the_piece) : piece(std::move(the_piece)) {}
 
   Name name() const { return {piece->tenant(), piece->key()}; }
@@ -20,13 +20,13 @@ struct PieceWriter::Write {
   const std::shared_ptr<const HostPiece> piece;
   PieceStore::Persisted done;  // empty for a demotion
   bool is_demotion = false;
-  // Guarded by the writer's mutex.
+  // Guarded by the saver's mutex.
   bool removed = false;
   std::vector<WritePtr> followers;  // of the same key, to run after this one
 };
 
-PieceWriter::PieceWriter(HostStore& host, NvmeTier& nvme, PieceLoader& loader, Executor& executor,
-                         const Clock& clock)
+PieceSaver::PieceSaver(HostStore& host, NvmeTier& nvme, PieceLoader& loader, Executor& executor,
+                       const Clock& clock)
     : host_(host),
       nvme_(nvme),
       loader_(loader),
@@ -35,8 +35,8 @@ PieceWriter::PieceWriter(HostStore& host, NvmeTier& nvme, PieceLoader& loader, E
       ahead_bytes_(host.arena().size() / kAheadShare),
       max_running_bytes_(host.arena().size() / kArenaShare) {}
 
-void PieceWriter::Persist(TenantId tenant, const Key& key, const ContentId& content,
-                          PieceStore::Persisted done) {
+void PieceSaver::Persist(TenantId tenant, const Key& key, const ContentId& content,
+                         PieceStore::Persisted done) {
   const auto submit = [this, key, content](const PieceRef& piece, PieceStore::Persisted persisted) {
     if (piece == nullptr || piece->meta().header().content_id != content) {
       return std::move(persisted)(
@@ -61,7 +61,7 @@ void PieceWriter::Persist(TenantId tenant, const Key& key, const ContentId& cont
                });
 }
 
-void PieceWriter::Submit(WritePtr write) {
+void PieceSaver::Submit(WritePtr write) {
   absl::Status refused;
   {
     MutexLock lock(mutex_);
@@ -79,7 +79,7 @@ void PieceWriter::Submit(WritePtr write) {
   StartWaiting();
 }
 
-void PieceWriter::StartWaiting() {
+void PieceSaver::StartWaiting() {
   while (true) {
     WritePtr write;
     {
@@ -100,7 +100,7 @@ void PieceWriter::StartWaiting() {
   }
 }
 
-void PieceWriter::Start(const WritePtr& write) {
+void PieceSaver::Start(const WritePtr& write) {
   const HostPiece& piece = *write->piece;
   // Whoever removes a piece does so before it looks for writes that run.
   if (host_.Peek(piece.tenant(), piece.key()) != write->piece) return Forget(write);
@@ -122,7 +122,7 @@ void PieceWriter::Start(const WritePtr& write) {
               });
 }
 
-void PieceWriter::Forget(const WritePtr& write) {
+void PieceSaver::Forget(const WritePtr& write) {
   {
     MutexLock lock(mutex_);
     Release(*write);
@@ -134,7 +134,7 @@ void PieceWriter::Forget(const WritePtr& write) {
   Persist(piece.tenant(), piece.key(), piece.meta().header().content_id, std::move(write->done));
 }
 
-void PieceWriter::Release(Write& write) {
+void PieceSaver::Release(Write& write) {
   running_writes_.erase(write.name());
   running_bytes_ -= write.bytes();
   if (write.removed) removed_.fetch_sub(1, std::memory_order_relaxed);
@@ -143,7 +143,7 @@ void PieceWriter::Release(Write& write) {
   write.followers.clear();
 }
 
-void PieceWriter::Complete(const WritePtr& write, const absl::Status& status) {
+void PieceSaver::Complete(const WritePtr& write, const absl::Status& status) {
   const HostPiece& piece = *write->piece;
   bool removed = false;
   {
@@ -183,7 +183,7 @@ void PieceWriter::Complete(const WritePtr& write, const absl::Status& status) {
   ended_.notify_all();
 }
 
-void PieceWriter::Answer(Write& write, const absl::Status& status) {
+void PieceSaver::Answer(Write& write, const absl::Status& status) {
   if (write.is_demotion) {
     host_.EndDemotion(*write.piece, false);
   } else {
@@ -191,19 +191,19 @@ void PieceWriter::Answer(Write& write, const absl::Status& status) {
   }
 }
 
-void PieceWriter::Added(uint64_t bytes) {
+void PieceSaver::Added(uint64_t bytes) {
   // What was looked at ahead lasts for as many bytes; look again well before.
   if (added_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes < ahead_bytes_ / 16) return;
   added_bytes_.store(0, std::memory_order_relaxed);
   ScheduleDemotion();
 }
 
-void PieceWriter::ScheduleDemotion() {
+void PieceSaver::ScheduleDemotion() {
   if (demotion_scheduled_.exchange(true)) return;
   if (!executor_.TryRun([this] { Demote(); })) demotion_scheduled_.store(false);
 }
 
-void PieceWriter::Demote() {
+void PieceSaver::Demote() {
   demotion_scheduled_.store(false);
   size_t limit = 0;
   {
@@ -219,33 +219,33 @@ void PieceWriter::Demote() {
   }
 }
 
-void PieceWriter::MarkRemoved(Write& write) {
+void PieceSaver::MarkRemoved(Write& write) {
   if (write.removed) return;
   write.removed = true;
   removed_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void PieceWriter::Cancel(TenantId tenant, const Key& key) {
+void PieceSaver::Cancel(TenantId tenant, const Key& key) {
   MutexLock lock(mutex_);
   const auto found = running_writes_.find({tenant, key});
   if (found != running_writes_.end()) MarkRemoved(*found->second);
 }
 
-void PieceWriter::CancelNamespace(TenantId tenant, const Digest& fingerprint) {
+void PieceSaver::CancelNamespace(TenantId tenant, const Digest& fingerprint) {
   MutexLock lock(mutex_);
   for (const auto& [name, write] : running_writes_) {
     if (name.first == tenant && write->piece->fingerprint() == fingerprint) MarkRemoved(*write);
   }
 }
 
-bool PieceWriter::Hides(TenantId tenant, const Key& key) const {
+bool PieceSaver::Hides(TenantId tenant, const Key& key) const {
   if (removed_.load(std::memory_order_relaxed) == 0) return false;
   MutexLock lock(mutex_);
   const auto found = running_writes_.find({tenant, key});
   return found != running_writes_.end() && found->second->removed;
 }
 
-void PieceWriter::Stop() {
+void PieceSaver::Stop() {
   std::deque<WritePtr> waiting;
   {
     MutexLock lock(mutex_);
@@ -257,7 +257,7 @@ void PieceWriter::Stop() {
   while (!running_writes_.empty() || !waiting_.empty()) ended_.wait(mutex_);
 }
 
-PieceWriter::Figures PieceWriter::figures() const {
+PieceSaver::Figures PieceSaver::figures() const {
   MutexLock lock(mutex_);
   return figures_;
 }
