@@ -70,11 +70,10 @@ class TieredStoreTest : public ::testing::Test {
   }
 
   // A piece of its own content, stored.
-  std::vector<std::byte> Put(const Key& key, TestPiece piece = {}) {
-    piece.key = key;
+  std::vector<std::byte> Put(TestPiece piece) {
     if (piece.plane_bytes == 100) piece.plane_bytes = 60'000;
     auto container = Build(piece);
-    EXPECT_TRUE(storage::Put(*store_, kTenant, key, container).ok());
+    EXPECT_TRUE(storage::Put(*store_, kTenant, piece.key, container).ok());
     return container;
   }
   void DropFromMemory(const Key& key) { ASSERT_TRUE(store_->host().Remove(kTenant, key, nullptr)); }
@@ -94,7 +93,7 @@ class TieredStoreTest : public ::testing::Test {
 
 TEST_F(TieredStoreTest, WhatIsPersistedIsThereAfterARestart) {
   const Key key = TestKey("a");
-  const auto container = Put(key, {.planes = 3});
+  const auto container = Put({.key = key, .planes = 3});
   ASSERT_TRUE(Persist(key, container).ok());
   Restart();
   EXPECT_EQ(store_->Find(kTenant, key), nullptr);
@@ -113,7 +112,7 @@ TEST_F(TieredStoreTest, WhatIsPersistedIsThereAfterARestart) {
 
 TEST_F(TieredStoreTest, OpenBringsNoMorePlanesThanAskedFor) {
   const Key key = TestKey("a");
-  const auto container = Put(key, {.planes = 3});
+  const auto container = Put({.key = key, .planes = 3});
   ASSERT_TRUE(Persist(key, container).ok());
   DropFromMemory(key);
   const PieceRef first = Open(key, 0);
@@ -130,7 +129,7 @@ TEST_F(TieredStoreTest, OpenBringsNoMorePlanesThanAskedFor) {
 
 TEST_F(TieredStoreTest, ManyOpensOfOnePieceReadItOnce) {
   const Key key = TestKey("a");
-  const auto container = Put(key, {.planes = 2});
+  const auto container = Put({.key = key, .planes = 2});
   ASSERT_TRUE(Persist(key, container).ok());
   DropFromMemory(key);
   constexpr int kOpens = 50;
@@ -151,7 +150,8 @@ TEST_F(TieredStoreTest, WhatMemoryHasNoRoomForGoesToTheDiskAndComesBack) {
   // Five times the memory; each has gone to the disk before it has to go.
   for (int i = 0; i < 400; ++i) {
     const Key key = TestKey("piece " + std::to_string(i));
-    pieces.emplace_back(key, Put(key, {.plane_bytes = 100'000, .seed = static_cast<uint32_t>(i)}));
+    pieces.emplace_back(
+        key, Put({.key = key, .plane_bytes = 100'000, .seed = static_cast<uint32_t>(i)}));
     ASSERT_TRUE(Eventually(
         [&] { return store_->usage().disk->demoted_pieces + 60 >= static_cast<uint64_t>(i); }));
   }
@@ -169,8 +169,8 @@ TEST_F(TieredStoreTest, WhatMemoryHasNoRoomForGoesToTheDiskAndComesBack) {
 TEST_F(TieredStoreTest, RemovedMeansRemovedFromBoth) {
   const Key on_disk = TestKey("disk");
   const Key in_both = TestKey("both");
-  ASSERT_TRUE(Persist(on_disk, Put(on_disk)).ok());
-  ASSERT_TRUE(Persist(in_both, Put(in_both)).ok());
+  ASSERT_TRUE(Persist(on_disk, Put({.key = on_disk})).ok());
+  ASSERT_TRUE(Persist(in_both, Put({.key = in_both})).ok());
   DropFromMemory(on_disk);
   for (const Key& key : {on_disk, in_both}) {
     EXPECT_TRUE(store_->Remove(kTenant, key, nullptr));
@@ -180,7 +180,7 @@ TEST_F(TieredStoreTest, RemovedMeansRemovedFromBoth) {
   }
   // A durable write after a removal makes that durable too.
   const Key other = TestKey("other");
-  ASSERT_TRUE(Persist(other, Put(other)).ok());
+  ASSERT_TRUE(Persist(other, Put({.key = other})).ok());
   Restart();
   EXPECT_FALSE(store_->Describe(kTenant, on_disk).has_value());
   EXPECT_FALSE(store_->Describe(kTenant, in_both).has_value());
@@ -189,7 +189,7 @@ TEST_F(TieredStoreTest, RemovedMeansRemovedFromBoth) {
 TEST_F(TieredStoreTest, ARemovalWinsOverLoadsAndWritesUnderWay) {
   for (int round = 0; round < 100; ++round) {
     const Key key = TestKey("round " + std::to_string(round));
-    const auto container = Put(key);
+    const auto container = Put({.key = key});
     if (round % 2 == 0) {
       ASSERT_TRUE(Persist(key, container).ok());
       DropFromMemory(key);
@@ -215,10 +215,10 @@ TEST_F(TieredStoreTest, ANamespaceGoesFromBoth) {
   const Key on_disk = TestKey("disk");
   const Key in_memory = TestKey("memory");
   const Key other = TestKey("other");
-  ASSERT_TRUE(Persist(on_disk, Put(on_disk, {.fingerprint = fingerprint})).ok());
+  ASSERT_TRUE(Persist(on_disk, Put({.key = on_disk, .fingerprint = fingerprint})).ok());
   DropFromMemory(on_disk);
-  Put(in_memory, {.fingerprint = fingerprint});
-  Put(other);
+  Put({.key = in_memory, .fingerprint = fingerprint});
+  Put({.key = other});
   EXPECT_EQ(store_->RemoveNamespace(kTenant, fingerprint), 2u);
   const ListPage page = store_->List(kTenant, nullptr, 10, nullptr);
   ASSERT_EQ(page.pieces.size(), 1u);
@@ -229,7 +229,7 @@ TEST_F(TieredStoreTest, AListHasEachPieceOnceInOrder) {
   std::vector<Key> keys;
   for (int i = 0; i < 30; ++i) {
     const Key key = TestKey(std::to_string(i));
-    const auto container = Put(key, {.plane_bytes = 1000, .planes = 2});
+    const auto container = Put({.key = key, .plane_bytes = 1000, .planes = 2});
     if (i % 3 > 0) {
       ASSERT_TRUE(Persist(key, container).ok());
     }
@@ -254,9 +254,9 @@ TEST_F(TieredStoreTest, AListHasEachPieceOnceInOrder) {
 
 TEST_F(TieredStoreTest, BetterContentTakesThePlaceOfWhatTheDiskHas) {
   const Key key = TestKey("a");
-  const auto old = Put(key, {.seed = 1, .distortion = 0.5});
+  const auto old = Put({.key = key, .seed = 1, .distortion = 0.5});
   ASSERT_TRUE(Persist(key, old).ok());
-  const auto better = Put(key, {.seed = 2, .distortion = 0.25});
+  const auto better = Put({.key = key, .seed = 2, .distortion = 0.25});
   EXPECT_EQ(store_->Describe(kTenant, key)->content_id, OfferOf(key, better).quality.content_id);
   ASSERT_TRUE(Persist(key, better).ok());
   Restart();
@@ -267,7 +267,7 @@ TEST_F(TieredStoreTest, BetterContentTakesThePlaceOfWhatTheDiskHas) {
 
 TEST_F(TieredStoreTest, PersistSaysWhatIsNotHeld) {
   const Key key = TestKey("a");
-  const auto container = Put(key, {.seed = 1});
+  const auto container = Put({.key = key, .seed = 1});
   EXPECT_TRUE(absl::IsNotFound(Persist(TestKey("b"), container)));
   EXPECT_TRUE(absl::IsNotFound(Persist(key, Build({.key = key, .seed = 2}))));
   // Also what only the disk has can be made durable, again.
@@ -278,7 +278,7 @@ TEST_F(TieredStoreTest, PersistSaysWhatIsNotHeld) {
 
 TEST_F(TieredStoreTest, DamageOnTheDiskIsAMissAndForgotten) {
   const Key key = TestKey("a");
-  const auto container = Put(key);
+  const auto container = Put({.key = key});
   ASSERT_TRUE(Persist(key, container).ok());
   store_.reset();
   // The middle of the piece, wherever it lies.
@@ -302,13 +302,13 @@ TEST_F(TieredStoreTest, DamageOnTheDiskIsAMissAndForgotten) {
   EXPECT_FALSE(store_->Describe(kTenant, key).has_value());
   EXPECT_EQ(store_->usage().disk->damaged_pieces, 1u);
   // And can be published again.
-  Put(key);
+  Put({.key = key});
   ASSERT_NE(Open(key), nullptr);
 }
 
 TEST_F(TieredStoreTest, HoldsReachBothTiers) {
   const Key key = TestKey("a");
-  const auto container = Put(key, {.planes = 2});
+  const auto container = Put({.key = key, .planes = 2});
   ASSERT_TRUE(Persist(key, container).ok());
   EXPECT_TRUE(store_->Hold(kTenant, key, 1, Deadline::After(seconds(10))));
   DropFromMemory(key);
@@ -330,7 +330,7 @@ TEST_F(TieredStoreTest, EndingWithWorkUnderWayAnswersAll) {
   std::vector<std::pair<Key, std::vector<std::byte>>> pieces;
   for (int i = 0; i < 40; ++i) {
     const Key key = TestKey(std::to_string(i));
-    pieces.emplace_back(key, Put(key));
+    pieces.emplace_back(key, Put({.key = key}));
     ASSERT_TRUE(Persist(key, pieces.back().second).ok());
     DropFromMemory(key);
   }
