@@ -66,7 +66,8 @@ TieredStore::TieredStore(std::unique_ptr<HostStore> host, std::unique_ptr<NvmeTi
     : host_(std::move(host)),
       nvme_(std::move(nvme)),
       executor_(std::make_unique<Executor>("tiers", options.threads, kQueueLimit)),
-      loader_(std::make_unique<PieceLoader>(*host_, *nvme_, *executor_)),
+      loader_(std::make_unique<PieceLoader>(*host_, *nvme_, *executor_,
+                                            [this](uint64_t bytes) { saver_->Added(bytes); })),
       saver_(std::make_unique<PieceSaver>(*host_, *nvme_, *loader_, *executor_,
                                           *options.host.clock)) {}
 

@@ -39,10 +39,12 @@ struct PieceLoader::Load {
   std::vector<Waiter> waiters;     // guarded by the loader's mutex
 };
 
-PieceLoader::PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor)
+PieceLoader::PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor,
+                         std::function<void(uint64_t bytes)> taking)
     : host_(host),
       nvme_(nvme),
       executor_(executor),
+      taking_(std::move(taking)),
       max_running_bytes_(host.arena().size() / kArenaShare) {}
 
 void PieceLoader::Open(TenantId tenant, const Key& key, uint32_t level, PieceStore::Opened opened) {
@@ -98,6 +100,7 @@ void PieceLoader::Start(const LoadPtr& load) {
   if (load->cancelled.load(std::memory_order_relaxed)) {
     return Complete(load, absl::CancelledError("removed before it was loaded"));
   }
+  taking_(load->bytes());
   absl::StatusOr<std::unique_ptr<HostUpload>> upload = host_.BeginLoad(load->tenant, load->offer());
   if (!upload.ok()) return Complete(load, upload.status());
   load->upload = *std::move(upload);

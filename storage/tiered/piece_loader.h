@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -33,7 +34,9 @@ class PieceLoader {
   // Loads that run at once take at most 1 / kArenaShare of the arena; one alone may be larger.
   static constexpr uint64_t kArenaShare = 4;
 
-  PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor);
+  // `taking` is told how much memory each load is about to take.
+  PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor,
+              std::function<void(uint64_t bytes)> taking);
 
   // As PieceStore::Open.
   void Open(TenantId tenant, const Key& key, uint32_t level, PieceStore::Opened opened)
@@ -70,6 +73,7 @@ class PieceLoader {
   HostStore& host_;
   NvmeTier& nvme_;
   Executor& executor_;
+  const std::function<void(uint64_t bytes)> taking_;
   const uint64_t max_running_bytes_;
 
   mutable Mutex mutex_;
