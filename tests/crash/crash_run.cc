@@ -1,5 +1,7 @@
 #include "tests/crash/crash_run.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -11,6 +13,7 @@
 #include "common/limits.h"
 #include "common/mutex.h"
 #include "services/cli/reprise_process.h"
+#include "storage/testing/test_piece.h"
 #include "tests/crash/expected_pieces.h"
 
 namespace reprise::crash {
@@ -156,12 +159,11 @@ class CrashRun {
     const uint32_t planes =
         goes_on ? version.planes : 1 + static_cast<uint32_t>((random >> 4) % version.planes);
     const bool durable = random % 2 == 0;
-    const auto result = client
-                            .PublishPiece(SharedBytes::CopyOf(ExpectedPiece::Cut(whole, planes)),
-                                          {.durable = durable}, Soon())
-                            .Wait();
+    const ByteSpan container = ExpectedPiece::Cut(whole, planes);
+    const auto result =
+        client.PublishPiece(SharedBytes::CopyOf(container), {.durable = durable}, Soon()).Wait();
     if (!result.ok()) return absl::IsResourceExhausted(result.status());
-    if (durable) piece.Durable(planes);
+    if (durable) piece.Durable(storage::OfferOf(piece.key(), container).quality);
     MutexLock lock(mutex_);
     ++report_.publishes;
     report_.durable_publishes += durable ? 1 : 0;

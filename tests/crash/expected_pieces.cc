@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 #include "chunk/container.h"
 #include "storage/testing/test_piece.h"
 
@@ -37,8 +39,6 @@ ByteSpan ExpectedPiece::Cut(ByteSpan container, uint32_t planes) {
   return storage::CutTo(container, planes);
 }
 
-void ExpectedPiece::Durable(uint32_t planes) { promise_ = {versions_.back().number, planes}; }
-
 std::string ExpectedPiece::Judge(ByteSpan container) const {
   for (const Version& version : versions_) {
     const std::vector<std::byte> whole = Container(version);
@@ -50,10 +50,10 @@ std::string ExpectedPiece::Judge(ByteSpan container) const {
     const std::optional<uint32_t> level =
         meta.ok() ? meta->LevelEndingAt(container.size()) : std::nullopt;
     if (!level.has_value()) return "it ends with none of its levels";
-    if (promise_.has_value() &&
-        (version.number < promise_->version ||
-         (version.number == promise_->version && *level + 1 < promise_->planes))) {
-      return "it is older or shorter than what was acknowledged as durable";
+    if (promise_.has_value() && !Reaches(QualityOf(*meta, *level + 1), *promise_)) {
+      return absl::StrCat("version ", version.number, " of ", versions_.size(), " with ",
+                          *level + 1, " planes does not reach the ", promise_->planes,
+                          " planes that were acknowledged as durable");
     }
     return "";
   }

@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "chunk/keys.h"
+#include "chunk/quality.h"
 #include "common/bytes.h"
 
 namespace reprise::crash {
 
 // A container that can be made again from these numbers. Each version of a key errs less than the
-// one before, so that it takes its place.
+// one before, so that it takes its place, at least when it is whole.
 struct Version {
   uint32_t number = 0;
   uint32_t planes = 1;
@@ -33,26 +34,21 @@ class ExpectedPiece {
   // The container's first `planes` planes.
   static ByteSpan Cut(ByteSpan container, uint32_t planes);
 
-  // `planes` of the latest version survive from now on.
-  void Durable(uint32_t planes);
+  // What reaches this (chunk/quality.h) survives from now on.
+  void Durable(const PieceQuality& quality) { promise_ = quality; }
   // A removal is under way: nothing is promised of the key any more.
   void MayBeGone() { promise_.reset(); }
   bool is_durable() const { return promise_.has_value(); }
 
-  // Empty when `container` is a version, whole or cut to a level, and no less than was promised;
+  // Empty when `container` is a version, whole or cut to a level, and reaches what was promised;
   // else what is wrong with it.
   std::string Judge(ByteSpan container) const;
 
  private:
-  struct Promise {
-    uint32_t version = 0;
-    uint32_t planes = 0;
-  };
-
   const uint32_t number_;
   const Key key_;
   std::vector<Version> versions_;
-  std::optional<Promise> promise_;
+  std::optional<PieceQuality> promise_;
 };
 
 }  // namespace reprise::crash
