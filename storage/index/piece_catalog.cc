@@ -100,7 +100,9 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
   database->env = rocksdb::NewCompositeEnv(CreateRocksFileSystem(*options.env));
   const rocksdb::Options rocks = TuneFor(options, *database->env, std::move(cache));
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened = rocksdb::DB::Open(rocks, options.directory, &db);
+  const rocksdb::Status opened = options.read_only
+                                     ? rocksdb::DB::OpenForReadOnly(rocks, options.directory, &db)
+                                     : rocksdb::DB::Open(rocks, options.directory, &db);
   database->db.reset(db);
   if (opened.IsInvalidArgument()) {
     // What RocksDB says of a folder without a database, unless it may make one.
@@ -109,6 +111,13 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
   }
   REPRISE_RETURN_IF_ERROR(FromRocks(opened, absl::StrCat("opening ", options.directory)));
   return std::unique_ptr<PieceCatalog>(new PieceCatalog(std::move(database)));
+}
+
+absl::Status PieceCatalog::Repair(const CatalogOptions& options) {
+  const rocksdb::Options rocks =
+      TuneFor(options, rocksdb::NewLRUCache(options.memory_bytes, /*num_shard_bits=*/0));
+  return FromRocks(rocksdb::RepairDB(options.directory, rocks),
+                   absl::StrCat("repairing ", options.directory));
 }
 
 PieceCatalog::PieceCatalog(std::unique_ptr<Database> database) : database_(std::move(database)) {}
