@@ -124,7 +124,7 @@ TEST(CliDisk, WhatIsWrongWithADiskIsSaidInOneLine) {
   const std::string file = scratch.Write("file", "not a directory");
   ExpectRefused(WithDisk(file), file);
   ExpectRefused(WithDisk(scratch.Path("no/such/parent")), scratch.Path("no/such/parent"));
-  ExpectRefused(WithDisk(scratch.Path("small"), "1MiB"), "1MiB");
+  ExpectRefused(WithDisk(scratch.Path("small"), "1MiB"), "too small");
   const std::string others = scratch.Path("others");
   std::filesystem::create_directory(others);
   scratch.Write("others/thesis.tex", "years of work");

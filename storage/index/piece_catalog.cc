@@ -104,7 +104,7 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
                                      ? rocksdb::DB::OpenForReadOnly(rocks, options.directory, &db)
                                      : rocksdb::DB::Open(rocks, options.directory, &db);
   database->db.reset(db);
-  if (opened.IsInvalidArgument()) {
+  if (opened.IsInvalidArgument() || opened.IsPathNotFound()) {
     // What RocksDB says of a folder without a database, unless it may make one.
     return absl::DataLossError(
         absl::StrCat("no index is in ", options.directory, ": ", opened.ToString()));
