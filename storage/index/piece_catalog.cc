@@ -114,8 +114,10 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
 }
 
 absl::Status PieceCatalog::Repair(const CatalogOptions& options) {
+  const std::unique_ptr<rocksdb::Env> env =
+      rocksdb::NewCompositeEnv(CreateRocksFileSystem(*options.env));
   const rocksdb::Options rocks =
-      TuneFor(options, rocksdb::NewLRUCache(options.memory_bytes, /*num_shard_bits=*/0));
+      TuneFor(options, *env, rocksdb::NewLRUCache(options.memory_bytes, /*num_shard_bits=*/0));
   return FromRocks(rocksdb::RepairDB(options.directory, rocks),
                    absl::StrCat("repairing ", options.directory));
 }
