@@ -65,7 +65,11 @@ bool Within(const Distortion& distortion, const Distortion& floor) {
   return distortion.key <= floor.key && distortion.value <= floor.value;
 }
 
-double Worst(const Distortion& distortion) { return std::max(distortion.key, distortion.value); }
+// What an error does to a model's output, measured as divergence, grows with its square.
+double HarmOf(const Distortion& distortion) {
+  const double worst = std::max(distortion.key, distortion.value);
+  return worst * worst;
+}
 
 }  // namespace
 
@@ -109,7 +113,7 @@ struct TieringPolicy::Node final : TrackedPiece, RankedLists::Entry {
 void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const TieringOptions& options) {
   octave = OctaveOf(piece.attributes.recompute_seconds, static_cast<double>(piece.size_bytes));
   const auto levels = piece.levels.first(std::min<size_t>(piece.planes_held, piece.levels.size()));
-  if (levels.empty() || Worst(options.floor) <= 0) return;
+  if (levels.empty() || HarmOf(options.floor) <= 0) return;
   const auto floor = std::find_if(levels.begin(), levels.end(), [&](const auto& level) {
     return Within(level.distortion, options.floor);
   });
@@ -117,17 +121,17 @@ void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const Tiering
   const auto first = static_cast<size_t>(floor - levels.begin());
   octave = OctaveOf(piece.attributes.recompute_seconds, static_cast<double>(floor->bytes));
   const double seconds = piece.attributes.recompute_seconds * options.refinement_worth;
-  const double error = std::max(Worst(floor->distortion), 1e-9);
+  const double harm = std::max(HarmOf(floor->distortion), 1e-18);
   size_t above = levels.size() - 1;
   for (Refinement& step : refinements) {
     if (above == first) break;
     // The last step takes all that is left.
     const size_t below = &step == &refinements.back() ? first : above - 1;
-    const double gain = Worst(levels[below].distortion) - Worst(levels[above].distortion);
+    const double gain = HarmOf(levels[below].distortion) - HarmOf(levels[above].distortion);
     const double bytes =
         static_cast<double>(levels[above].bytes) - static_cast<double>(levels[below].bytes);
     step = {.keep_planes = static_cast<uint8_t>(below + 1),
-            .octave = OctaveOf(seconds * gain / error, bytes)};
+            .octave = OctaveOf(seconds * gain / harm, bytes)};
     above = below;
   }
 }
