@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -19,8 +20,8 @@
 #include "proto/reprise.pb.h"
 #include "services/store/listen_check.h"
 #include "services/store/version.h"
-#include "storage/lru.h"
 #include "storage/tiered_store.h"
+#include "storage/tiering/tiering_policy.h"
 #include "transport/grpc/grpc_server.h"
 #include "transport/ucx/ucx_transport.h"
 
@@ -28,6 +29,16 @@ namespace reprise::store {
 namespace {
 
 constexpr size_t kMaxHandlerThreads = 8;
+
+// Of the pieces that a disk holds, to reckon how soon it turns over: about 256 tokens of a model of
+// some billion parameters.
+constexpr uint64_t kUsualPieceBytes = 1 * kMiB;
+
+storage::PolicyFactory MakeTiering(const storage::TieringOptions& options) {
+  return [options](size_t max_pieces) {
+    return std::make_unique<storage::TieringPolicy>(max_pieces, options);
+  };
+}
 
 bool IsLoopback(std::string_view host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
@@ -120,7 +131,12 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreCo
 }
 
 absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
-  const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes};
+  std::random_device random;
+  storage::TieringOptions tiering;
+  tiering.name_seed = uint64_t{random()} << 32 | random();
+  tiering.next_tier_pieces = config.disk_bytes.value_or(0) / kUsualPieceBytes;
+  const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes,
+                                       .make_policy = MakeTiering(tiering)};
   if (config.disk.empty()) {
     REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::HostStore> store,
                              storage::HostStore::Create(host));
@@ -132,9 +148,9 @@ absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
   nvme.directory = config.disk;
   nvme.budget_bytes = *config.disk_bytes;
   nvme.memory_bytes = memory_.disk_bytes;
-  nvme.make_policy = [](size_t max_pieces) {
-    return std::make_unique<storage::LruPolicy>(max_pieces);
-  };
+  tiering.next_tier_pieces = 0;
+  tiering.below_another_tier = true;
+  nvme.make_policy = MakeTiering(tiering);
   REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::TieredStore> store,
                            storage::TieredStore::Create({.host = host, .nvme = nvme}));
   host_ = &store->host();
