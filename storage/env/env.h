@@ -95,7 +95,7 @@ struct DiskQueueOptions {
   uint32_t depth = 64;
   // Memory that most operations read into or write from, registered with the kernel once; may be
   // empty. Must outlive the queue.
-  std::vector<MutableByteSpan> buffers;
+  std::vector<MutableByteSpan> buffers{};
 };
 
 enum class OpenMode : uint8_t {
