@@ -44,7 +44,7 @@ struct TieringOptions {
   // Whether the tier above keeps the beginnings of prefixes whose ends are here, so that a piece is
   // of use without the one it builds on.
   bool below_another_tier = false;
-  // Pieces that the tier below holds; 0: there is none, and nothing is worth demoting.
+  // About as many pieces as the tier below holds; 0: there is none, and nothing is worth demoting.
   uint64_t next_tier_pieces = 0;
   // Random where a tenant could gain by making names collide.
   uint64_t name_seed = 0;
@@ -85,6 +85,7 @@ class TieringPolicy final : public EvictionPolicy {
   void Learn();
 
   const TieringOptions options_;
+  const double unfinished_worth_;
   uint64_t calls_ = 0;
   uint64_t moved_at_ = 0;
   uint64_t learnt_at_ = 0;
