@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/numeric/int128.h"
 
 namespace reprise::storage {
@@ -145,6 +146,21 @@ void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const Tiering
   }
 }
 
+size_t TieringPolicy::NameHash::operator()(uint64_t name) const { return absl::HashOf(name); }
+
+size_t TieringPolicy::NameHash::operator()(const std::unique_ptr<Node>& node) const {
+  return (*this)(node->name);
+}
+
+bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a, uint64_t b) const {
+  return a->name == b;
+}
+
+bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a,
+                                          const std::unique_ptr<Node>& b) const {
+  return a->name == b->name;
+}
+
 TieringPolicy::TieringPolicy(size_t max_pieces, const TieringOptions& options)
     : options_(options),
       unfinished_worth_(UnfinishedWorth(max_pieces, options)),
@@ -165,7 +181,8 @@ TrackedPiece* TieringPolicy::Insert(const PolicyPiece& piece) {
   Node* const node = added.get();
   node->name = NameOf(options_.name_seed, piece.tenant, attributes.position, piece.key);
   // Of two pieces of one name the second goes by another, under which no piece builds on it.
-  while (!nodes_.try_emplace(node->name, std::move(added)).second) ++node->name;
+  while (nodes_.contains(node->name)) ++node->name;
+  nodes_.insert(std::move(added));
   if (const auto waiting = waiting_.find(node->name); waiting != waiting_.end()) {
     node->children = waiting->second;
     waiting_.erase(waiting);
@@ -207,7 +224,7 @@ void TieringPolicy::Remove(TrackedPiece* piece) {
     }
   }
   if (node->children > 0) waiting_[node->name] = node->children;
-  nodes_.erase(node->name);
+  nodes_.erase(nodes_.find(node->name));
 }
 
 void TieringPolicy::SetHeld(TrackedPiece* piece, bool held) {
@@ -272,7 +289,7 @@ size_t TieringPolicy::bytes_per_piece() const {
 
 TieringPolicy::Node* TieringPolicy::Find(uint64_t name) const {
   const auto found = nodes_.find(name);
-  return found == nodes_.end() ? nullptr : found->second.get();
+  return found == nodes_.end() ? nullptr : found->get();
 }
 
 bool TieringPolicy::Reachable(const Node& node) const {

@@ -376,7 +376,7 @@ TEST(TieringPolicyTest, TakesLittleMemoryPerPiece) {
   const TieringPolicy none(0, {});
   const TieringPolicy policy(kPieces, {});
   const size_t share = (policy.fixed_bytes() - none.fixed_bytes()) / kPieces;
-  EXPECT_LE(share + policy.bytes_per_piece(), 176);
+  EXPECT_LE(share + policy.bytes_per_piece(), 144);
   EXPECT_LE(none.fixed_bytes(), 256 << 10);
 }
 
