@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/numeric/int128.h"
 
 namespace reprise::storage {
@@ -23,11 +24,14 @@ constexpr int kDensities = 16;
 constexpr int kUsualDensity = 9;
 constexpr int kMinOctave = -100;
 constexpr int kMaxOctave = 100;
-// A piece used within the last 256 calls, which are more than most prompts have pieces, may belong
-// to a prompt that is still being published: giving up its end would cut off all that is to follow,
-// so it counts for more.
-constexpr uint32_t kUnfinishedAges = 3;
-constexpr double kUnfinishedWorth = 2;
+// A piece used within the last 2,048 calls may belong to a prompt that is still being published:
+// giving up its end would cut off all that is to follow, so it counts for more. How much more
+// decides which share of new prompts comes in at all while everything that is held is worth waiting
+// for: some, so that they wait long enough to be used. Where the tier below has room, what comes in
+// is not lost when it has to go, so more may come. docs/tiering.md has what other values do.
+constexpr uint32_t kUnfinishedAges = 6;
+constexpr double kUnfinishedWorth = 2.5;
+constexpr double kUnfinishedWorthPerRoomBelow = 0.75;
 // A write to the next tier pays when one in twenty of such pieces is used before it would be
 // evicted there.
 constexpr double kDemotionProbability = 0.05;
@@ -59,6 +63,12 @@ int8_t OctaveOf(double seconds, double bytes) {
   if (!(density > 0) || !std::isfinite(density)) return kMinOctave;
   const double octave = std::round(std::log2(density));
   return static_cast<int8_t>(std::clamp(octave, double{kMinOctave}, double{kMaxOctave}));
+}
+
+double UnfinishedWorth(size_t max_pieces, const TieringOptions& options) {
+  const double room_below = static_cast<double>(options.next_tier_pieces) /
+                            static_cast<double>(std::max<size_t>(max_pieces, 1));
+  return std::max(kUnfinishedWorth, kUnfinishedWorthPerRoomBelow * room_below);
 }
 
 bool Within(const Distortion& distortion, const Distortion& floor) {
@@ -136,8 +146,24 @@ void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const Tiering
   }
 }
 
+size_t TieringPolicy::NameHash::operator()(uint64_t name) const { return absl::HashOf(name); }
+
+size_t TieringPolicy::NameHash::operator()(const std::unique_ptr<Node>& node) const {
+  return (*this)(node->name);
+}
+
+bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a, uint64_t b) const {
+  return a->name == b;
+}
+
+bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a,
+                                          const std::unique_ptr<Node>& b) const {
+  return a->name == b->name;
+}
+
 TieringPolicy::TieringPolicy(size_t max_pieces, const TieringOptions& options)
     : options_(options),
+      unfinished_worth_(UnfinishedWorth(max_pieces, options)),
       model_(max_pieces),
       history_(kHistoryPerPiece * max_pieces),
       lists_(kLists) {
@@ -155,7 +181,8 @@ TrackedPiece* TieringPolicy::Insert(const PolicyPiece& piece) {
   Node* const node = added.get();
   node->name = NameOf(options_.name_seed, piece.tenant, attributes.position, piece.key);
   // Of two pieces of one name the second goes by another, under which no piece builds on it.
-  while (!nodes_.try_emplace(node->name, std::move(added)).second) ++node->name;
+  while (nodes_.contains(node->name)) ++node->name;
+  nodes_.insert(std::move(added));
   if (const auto waiting = waiting_.find(node->name); waiting != waiting_.end()) {
     node->children = waiting->second;
     waiting_.erase(waiting);
@@ -197,7 +224,7 @@ void TieringPolicy::Remove(TrackedPiece* piece) {
     }
   }
   if (node->children > 0) waiting_[node->name] = node->children;
-  nodes_.erase(node->name);
+  nodes_.erase(nodes_.find(node->name));
 }
 
 void TieringPolicy::SetHeld(TrackedPiece* piece, bool held) {
@@ -262,7 +289,7 @@ size_t TieringPolicy::bytes_per_piece() const {
 
 TieringPolicy::Node* TieringPolicy::Find(uint64_t name) const {
   const auto found = nodes_.find(name);
-  return found == nodes_.end() ? nullptr : found->second.get();
+  return found == nodes_.end() ? nullptr : found->get();
 }
 
 bool TieringPolicy::Reachable(const Node& node) const {
@@ -340,7 +367,7 @@ void TieringPolicy::Learn() {
     const auto cell = static_cast<uint32_t>((list - 1) / kDensities);
     const uint32_t age = cell % ReuseModel::kAges;
     const double rate = model_.Value(cell / ReuseModel::kAges, age) *
-                        (age < kUnfinishedAges ? kUnfinishedWorth : 1.0);
+                        (age < kUnfinishedAges ? unfinished_worth_ : 1.0);
     const int density = static_cast<int>((list - 1) % kDensities) - kUsualDensity;
     values[list] = static_cast<float>(std::ldexp(rate, density));
   }

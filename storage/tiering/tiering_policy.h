@@ -26,6 +26,7 @@
 #include <memory>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 
 #include "storage/policy.h"
 #include "storage/tiering/ranked_lists.h"
@@ -44,7 +45,7 @@ struct TieringOptions {
   // Whether the tier above keeps the beginnings of prefixes whose ends are here, so that a piece is
   // of use without the one it builds on.
   bool below_another_tier = false;
-  // Pieces that the tier below holds; 0: there is none, and nothing is worth demoting.
+  // About as many pieces as the tier below holds; 0: there is none, and nothing is worth demoting.
   uint64_t next_tier_pieces = 0;
   // Random where a tenant could gain by making names collide.
   uint64_t name_seed = 0;
@@ -73,6 +74,16 @@ class TieringPolicy final : public EvictionPolicy {
 
  private:
   struct Node;
+  struct NameHash {
+    using is_transparent = void;
+    size_t operator()(uint64_t name) const;
+    size_t operator()(const std::unique_ptr<Node>& node) const;
+  };
+  struct NameEqual {
+    using is_transparent = void;
+    bool operator()(const std::unique_ptr<Node>& a, uint64_t b) const;
+    bool operator()(const std::unique_ptr<Node>& a, const std::unique_ptr<Node>& b) const;
+  };
 
   Node* Find(uint64_t name) const;
   bool Reachable(const Node& node) const;
@@ -85,6 +96,7 @@ class TieringPolicy final : public EvictionPolicy {
   void Learn();
 
   const TieringOptions options_;
+  const double unfinished_worth_;
   uint64_t calls_ = 0;
   uint64_t moved_at_ = 0;
   uint64_t learnt_at_ = 0;
@@ -95,7 +107,7 @@ class TieringPolicy final : public EvictionPolicy {
   ReuseModel model_;
   UseHistory history_;
   RankedLists lists_;
-  absl::flat_hash_map<uint64_t, std::unique_ptr<Node>> nodes_;
+  absl::flat_hash_set<std::unique_ptr<Node>, NameHash, NameEqual> nodes_;
   // Resident pieces that build on one that is not resident, by its name.
   absl::flat_hash_map<uint64_t, uint32_t> waiting_;
 };
