@@ -8,6 +8,8 @@ find_package(gRPC CONFIG REQUIRED)
 find_package(ucx CONFIG REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(isal REQUIRED IMPORTED_TARGET libisal)
+pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(rocksdb REQUIRED IMPORTED_TARGET rocksdb)
 
 if(NOT REPRISE_PYTHON_ONLY)
   find_package(prometheus-cpp CONFIG REQUIRED COMPONENTS core)

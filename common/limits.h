@@ -44,6 +44,9 @@ inline constexpr size_t kMaxKeysPerList = 1024;
 inline constexpr size_t kMaxTenantNameBytes = 256;
 inline constexpr size_t kMaxNamespaceBytes = 64 * kKiB;
 inline constexpr std::chrono::milliseconds kMaxHold{60'000};
+
+// Tenants that one store knows.
+inline constexpr size_t kMaxTenants = 4096;
 inline constexpr std::chrono::hours kMaxDeadline{1};
 
 }  // namespace reprise

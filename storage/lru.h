@@ -35,6 +35,9 @@ class LruPolicy final : public EvictionPolicy {
   void SetHeld(TrackedPiece* piece, bool held) override;
   // Never comes, since no victim keeps planes.
   void Shed(TrackedPiece* /*piece*/, uint32_t /*planes_held*/, uint64_t /*size_bytes*/) override {}
+  // Everything is: plain LRU writes through.
+  bool WorthDemoting(const TrackedPiece& /*piece*/) const override { return true; }
+  void SetDemoted(TrackedPiece* /*piece*/) override {}
   Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
   size_t fixed_bytes() const override;
   size_t bytes_per_piece() const override;

@@ -11,7 +11,10 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
+
+#include "absl/functional/any_invocable.h"
 
 #include "chunk/container.h"
 #include "chunk/keys.h"
@@ -119,10 +122,30 @@ class PieceStore {
   // when absent. Never allocates.
   virtual std::optional<PieceSummary> Describe(TenantId tenant, const Key& key) const = 0;
 
-  // The piece, to read its bytes. nullptr when absent. Never allocates. Find counts as a use for
-  // the policy; Peek does not.
+  // The piece as it lies in memory, to read its bytes; it may have fewer planes than Describe tells
+  // of, which are then in a slower tier. nullptr when no plane is in memory. Never allocates. Find
+  // counts as a use for the policy; Peek does not.
   virtual PieceRef Find(TenantId tenant, const Key& key) = 0;
   virtual PieceRef Peek(TenantId tenant, const Key& key) const = 0;
+
+  // As Find, but brings what is held of planes 0..level into memory first. `opened` is called
+  // exactly once, within the call or later on a thread of the store, and must not block. nullptr
+  // when absent, damaged, unreadable, or when there is no memory to read it into, which is counted
+  // and logged; what is in memory already when only its further planes cannot be read.
+  using Opened = absl::AnyInvocable<void(PieceRef) &&>;
+  virtual void Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) = 0;
+
+  // Makes what is held of that content under the key survive the process and power loss; `done` is
+  // called once, as Open's. NOT_FOUND when it is not held; FAILED_PRECONDITION when this store
+  // keeps nothing on a disk; RESOURCE_EXHAUSTED, INTERNAL and others when the disk does not take
+  // it.
+  using Persisted = absl::AnyInvocable<void(absl::Status) &&>;
+  virtual void Persist(TenantId tenant, const Key& key, const ContentId& content,
+                       Persisted done) = 0;
+
+  // The number of the tenant of that name, the same after a restart where anything else is.
+  // RESOURCE_EXHAUSTED when there are too many.
+  virtual absl::StatusOr<TenantId> TenantFor(std::string_view name) = 0;
 
   // Keeps what is held of `key` up to `level` until `until` (kMaxHold from now at most): eviction
   // passes it over and uploads are refused before it goes. False when the piece is absent, holds

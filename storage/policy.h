@@ -78,6 +78,14 @@ class EvictionPolicy {
   // giving up what is named leaves no hole in a prefix.
   virtual Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) = 0;
 
+  // Whether the piece, which is to leave this tier soon, is worth a write to the next: most pieces
+  // are never used again, and those would only wear a disk.
+  virtual bool WorthDemoting(const TrackedPiece& piece) const = 0;
+
+  // A copy of the piece lies in the next tier now. The one it builds on is worth demoting from now
+  // on, so that no prefix has a hole there.
+  virtual void SetDemoted(TrackedPiece* piece) = 0;
+
   // Memory that the policy takes from its creation on, and at most in addition per resident piece.
   virtual size_t fixed_bytes() const = 0;
   virtual size_t bytes_per_piece() const = 0;

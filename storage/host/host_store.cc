@@ -213,6 +213,29 @@ PieceRef HostStore::Peek(TenantId tenant, const Key& key) const {
   return index_->Find(tenant, key);
 }
 
+void HostStore::Open(TenantId tenant, const Key& key, uint32_t /*level*/, Opened opened) {
+  std::move(opened)(Find(tenant, key));
+}
+
+void HostStore::Persist(TenantId /*tenant*/, const Key& /*key*/, const ContentId& /*content*/,
+                        Persisted done) {
+  std::move(done)(absl::FailedPreconditionError(
+      "this store keeps pieces in memory only; start it with --disk to make them durable"));
+}
+
+absl::StatusOr<TenantId> HostStore::TenantFor(std::string_view name) {
+  MutexLock lock(mutex_);
+  const auto found = tenant_names_.find(std::string(name));
+  if (found != tenant_names_.end()) return found->second;
+  if (tenant_names_.size() == kMaxTenants) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a store knows at most ", kMaxTenants, " tenants"));
+  }
+  const TenantId number = static_cast<TenantId>(tenant_names_.size()) + 1;
+  tenant_names_.emplace(name, number);
+  return number;
+}
+
 bool HostStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
   MutexLock lock(mutex_);
   EndPassedHolds();

@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/container/btree_set.h"
@@ -65,6 +67,10 @@ class HostStore final : public PieceStore {
       ABSL_LOCKS_EXCLUDED(mutex_);
   PieceRef Find(TenantId tenant, const Key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
   PieceRef Peek(TenantId tenant, const Key& key) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Persist(TenantId tenant, const Key& key, const ContentId& content, Persisted done) override;
+  absl::StatusOr<TenantId> TenantFor(std::string_view name) override ABSL_LOCKS_EXCLUDED(mutex_);
   bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected) override
@@ -131,6 +137,7 @@ class HostStore final : public PieceStore {
   Footprint held_ ABSL_GUARDED_BY(mutex_);
   // An entry for each tenant seen; the service knows a fixed number of them.
   absl::flat_hash_map<TenantId, TenantUse> tenants_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, TenantId> tenant_names_ ABSL_GUARDED_BY(mutex_);
   uint64_t evicted_pieces_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t refused_uploads_ ABSL_GUARDED_BY(mutex_) = 0;
 };

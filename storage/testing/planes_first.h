@@ -32,6 +32,9 @@ class PlanesFirst : public EvictionPolicy {
     if (most == nullptr) return {};
     return {.piece = most, .keep_planes = most->planes - 1};
   }
+  bool WorthDemoting(const TrackedPiece& /*piece*/) const override { return true; }
+  void SetDemoted(TrackedPiece* /*piece*/) override {}
+
   size_t fixed_bytes() const override { return sizeof(*this); }
   size_t bytes_per_piece() const override { return sizeof(Tracked) + 2 * sizeof(void*); }
 
