@@ -97,6 +97,13 @@ struct RemoveFlags {
 };
 absl::StatusOr<int> Remove(const RemoveFlags& flags);
 
+struct DoctorFlags {
+  StoreFlags store;
+  bool try_store = false;
+  std::string disk;  // a directory; empty: none
+};
+absl::StatusOr<int> Doctor(const DoctorFlags& flags);
+
 absl::StatusOr<int> Version(bool json);
 
 }  // namespace reprise::cli
