@@ -41,6 +41,7 @@ struct AllFlags {
   RemoveFlags remove;
   FsckFlags fsck;
   DuFlags du;
+  DoctorFlags doctor;
   bool version_json = false;
 };
 
@@ -306,6 +307,22 @@ void AddDu(CLI::App& app, DuFlags& flags) {
   command.footer("Example:\n  reprise du /var/lib/reprise\nThe store may be running.");
 }
 
+void AddDoctor(CLI::App& app, DoctorFlags& flags) {
+  CLI::App& command = *app.add_subcommand(
+      "doctor", "Show what of this machine is missing, slow or wrong, and what mends it");
+  command.add_option("--disk", flags.disk, "Also where a store would keep its disk tier")
+      ->type_name("DIR");
+  AddStoreFlags(command, flags.store, true);
+  CLI::Option* address = command.get_option("--store");
+  command.footer(
+      "Examples:\n  reprise doctor\n"
+      "  reprise doctor --disk /var/lib/reprise --store 10.0.0.7:7070\n"
+      "Run it where the store or the engine runs: a container is shown less than its host. A\n"
+      "store is tried only when --store names one. Each line says ok, none (not there, not\n"
+      "needed), slow or FAIL. Exit code 1 when anything fails.");
+  command.final_callback([&flags, address] { flags.try_store = address->count() > 0; });
+}
+
 absl::StatusOr<int> RunStoreCommand(const store::StoreFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const store::StoreConfig config, store::MakeConfig(flags));
   REPRISE_RETURN_IF_ERROR(store::RunStore(config));
@@ -329,6 +346,7 @@ std::function<absl::StatusOr<int>()> Runner(const std::string& name,
   if (name == "rm") return [flags] { return Remove(flags->remove); };
   if (name == "fsck") return [flags] { return Fsck(flags->fsck); };
   if (name == "du") return [flags] { return DiskUse(flags->du); };
+  if (name == "doctor") return [flags] { return Doctor(flags->doctor); };
   return [flags] { return Version(flags->version_json); };
 }
 
@@ -358,6 +376,7 @@ ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
   AddRemove(app, flags->remove);
   AddFsck(app, flags->fsck);
   AddDu(app, flags->du);
+  AddDoctor(app, flags->doctor);
   CLI::App& version = *app.add_subcommand("version", "Show versions");
   version.add_flag("--json", flags->version_json, "Print JSON");
   version.footer("Example:\n  reprise version");

@@ -112,6 +112,13 @@ struct DuFlags {
 };
 absl::StatusOr<int> DiskUse(const DuFlags& flags);
 
+struct DoctorFlags {
+  StoreFlags store;
+  bool try_store = false;
+  std::string disk;  // a directory; empty: none
+};
+absl::StatusOr<int> Doctor(const DoctorFlags& flags);
+
 absl::StatusOr<int> Version(bool json);
 
 }  // namespace reprise::cli
