@@ -10,6 +10,8 @@
 //       avx2 or avx512
 //   codec_bench stages DUMP bf16|fp16 SET
 //       a line for each job: ticks of the time stamp counter per 32 values, kernel by kernel
+//   codec_bench streams SET
+//       a line for each count of streams in a tile: ticks per 32 values, bits per value
 
 #include <algorithm>
 #include <array>
@@ -28,6 +30,7 @@
 #include "bench/codec/dump.h"
 #include "bench/codec/embedding.h"
 #include "bench/codec/stages.h"
+#include "bench/codec/streams.h"
 #include "codec/progressive/block.h"
 #include "codec/progressive/kernels.h"
 
@@ -289,18 +292,35 @@ const Kernels* KernelsNamed(const std::string& name) {
   return nullptr;
 }
 
+int Streams(const Kernels& kernels) {
+  const std::vector<StreamCost> costs = StreamCosts(kernels);
+  for (const StreamCost& cost : costs) {
+    std::printf("{\"streams\": %u, \"decode\": %.2f, \"encode\": %.2f, \"bits\": %.4f}\n",
+                cost.streams, cost.decode_ticks, cost.encode_ticks, cost.bits_per_value);
+  }
+  return costs.empty() ? 1 : 0;
+}
+
 int Run(const std::vector<std::string>& args) {
   const bool sizes = args.size() == 3 && args[0] == "sizes";
   const bool embedding = args.size() == 3 && args[0] == "embedding";
   const bool speed = args.size() == 5 && args[0] == "speed";
   const bool stages = args.size() == 4 && args[0] == "stages";
-  if (!sizes && !embedding && !speed && !stages) {
+  const bool streams = args.size() == 2 && args[0] == "streams";
+  if (!sizes && !embedding && !speed && !stages && !streams) {
     std::fprintf(stderr,
                  "usage: codec_bench sizes DUMP DTYPE | embedding DUMP DTYPE | speed DUMP DTYPE "
                  "SET ROUNDS | "
-                 "stages DUMP DTYPE SET\n");
+                 "stages DUMP DTYPE SET | streams SET\n");
     return 2;
   }
+  const std::string set = streams ? args[1] : (args.size() > 3 ? args[3] : "");
+  const Kernels* kernels = KernelsNamed(set);
+  if (!sizes && !embedding && kernels == nullptr) {
+    std::fprintf(stderr, "codec_bench: no kernels for '%s' here\n", set.c_str());
+    return 3;
+  }
+  if (streams) return Streams(*kernels);
   const auto tensors = ReadDump(args[1], args[2]);
   if (!tensors.ok()) {
     std::fprintf(stderr, "codec_bench: %s\n", std::string(tensors.status().message()).c_str());
@@ -308,11 +328,6 @@ int Run(const std::vector<std::string>& args) {
   }
   if (sizes) return Sizes(*tensors);
   if (embedding) return Embedding(*tensors);
-  const Kernels* kernels = KernelsNamed(args[3]);
-  if (kernels == nullptr) {
-    std::fprintf(stderr, "codec_bench: no kernels for '%s' here\n", args[3].c_str());
-    return 3;
-  }
   if (stages) return Stages(*tensors, *kernels);
   return Speed(*tensors, *kernels, std::stoi(args[4]));
 }
