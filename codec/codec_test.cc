@@ -199,6 +199,23 @@ TEST(RawCodec, OpaqueGroupsAreBytesWhateverTheNamespacesDtype) {
   EXPECT_FALSE(EncodePiece(NamespaceOf(c), IdentityOf(c), floats.view(), {}).ok());
 }
 
+TEST(RawCodec, TakesWhatTheProgressiveCodecCannotCode) {
+  const PieceCase c = {.dtype = Dtype::kFp32, .tokens = 40};
+  GuardedTensor key = Packed(c.dtype, KeyShape(c));
+  GuardedTensor value = Packed(c.dtype, ValueShape(c));
+  key.Fill(1);
+  value.Fill(2);
+  const auto container =
+      EncodePiece(NamespaceOf(c), IdentityOf(c), key.view(), value.view(), CodecId::kProgressive);
+  ASSERT_TRUE(container.ok()) << container.status();
+  const auto meta = PieceMeta::Parse(*container);
+  ASSERT_TRUE(meta.ok()) << meta.status();
+  EXPECT_EQ(meta->header().codec, CodecId::kRaw);
+  EXPECT_EQ(meta->level_count(), 1U);
+  const ByteSpan body = ByteSpan(*container).subspan(meta->meta_bytes());
+  EXPECT_TRUE(std::ranges::equal(body, ExpectedBody(c, 1, 2)));
+}
+
 TEST(RawCodec, CutsLongTensorsIntoSegmentsOfAtMostOnePart) {
   // 8 heads of 128 fp32: 4 KiB a row of K, 2,048 rows a part.
   const PieceCase c = {.dtype = Dtype::kFp32,

@@ -3,11 +3,15 @@
 //
 //   codec_bench sizes DUMP bf16|fp16
 //       one line: bits per value of each level, and zstd -19's
+//   codec_bench embedding DUMP bf16|fp16
+//       one line: bits of K and of V up to each lossy plane, as stored and coded at once
 //   codec_bench speed DUMP bf16|fp16 SET N
 //       N lines: goodput of one thread over the whole dump, GB/s of 16-bit values; SET is scalar,
 //       avx2 or avx512
 //   codec_bench stages DUMP bf16|fp16 SET
 //       a line for each job: ticks of the time stamp counter per 32 values, kernel by kernel
+//   codec_bench streams SET
+//       a line for each count of streams in a tile: ticks per 32 values, bits per value
 
 #include <algorithm>
 #include <array>
@@ -24,7 +28,9 @@
 #include <zstd.h>
 
 #include "bench/codec/dump.h"
+#include "bench/codec/embedding.h"
 #include "bench/codec/stages.h"
+#include "bench/codec/streams.h"
 #include "codec/progressive/block.h"
 #include "codec/progressive/kernels.h"
 
@@ -150,6 +156,32 @@ int Sizes(const std::vector<DumpTensor>& tensors) {
   return exact ? 0 : 1;
 }
 
+int Embedding(const std::vector<DumpTensor>& tensors) {
+  std::vector<Coded> chunks = ChunksOf(tensors);
+  Coders<BlockEncoder> encoders(progressive::BestKernels());
+  EncodeAll(chunks, encoders);
+  std::array<EmbeddingCost, 2> costs;  // of K, of V
+  for (const Coded& chunk : chunks) {
+    const progressive::BlockShape& shape = chunk.tensor->shape;
+    costs[shape.token_scales ? 1 : 0].Add(shape, chunk.view(), chunk.position(), chunk.block);
+  }
+  const auto print = [](const EmbeddingCost& cost, const char* name, auto bits) {
+    std::printf(", \"%s\": [", name);
+    for (uint32_t plane = 0; plane < progressive::kLossyPlanes; ++plane) {
+      std::printf("%s%.0f", plane == 0 ? "" : ", ", (cost.*bits)(plane));
+    }
+    std::printf("]");
+  };
+  std::printf("{\"k_values\": %zu, \"v_values\": %zu", size_t{costs[0].values()},
+              size_t{costs[1].values()});
+  print(costs[0], "k_embedded", &EmbeddingCost::EmbeddedBits);
+  print(costs[0], "k_single_rate", &EmbeddingCost::SingleRateBits);
+  print(costs[1], "v_embedded", &EmbeddingCost::EmbeddedBits);
+  print(costs[1], "v_single_rate", &EmbeddingCost::SingleRateBits);
+  std::printf("}\n");
+  return 0;
+}
+
 // zstd -1 of each chunk, and decompressing it.
 struct ZstdChunks {
   explicit ZstdChunks(std::span<const Coded> chunks) {
@@ -260,27 +292,42 @@ const Kernels* KernelsNamed(const std::string& name) {
   return nullptr;
 }
 
+int Streams(const Kernels& kernels) {
+  const std::vector<StreamCost> costs = StreamCosts(kernels);
+  for (const StreamCost& cost : costs) {
+    std::printf("{\"streams\": %u, \"decode\": %.2f, \"encode\": %.2f, \"bits\": %.4f}\n",
+                cost.streams, cost.decode_ticks, cost.encode_ticks, cost.bits_per_value);
+  }
+  return costs.empty() ? 1 : 0;
+}
+
 int Run(const std::vector<std::string>& args) {
   const bool sizes = args.size() == 3 && args[0] == "sizes";
+  const bool embedding = args.size() == 3 && args[0] == "embedding";
   const bool speed = args.size() == 5 && args[0] == "speed";
   const bool stages = args.size() == 4 && args[0] == "stages";
-  if (!sizes && !speed && !stages) {
+  const bool streams = args.size() == 2 && args[0] == "streams";
+  if (!sizes && !embedding && !speed && !stages && !streams) {
     std::fprintf(stderr,
-                 "usage: codec_bench sizes DUMP DTYPE | speed DUMP DTYPE SET ROUNDS | "
-                 "stages DUMP DTYPE SET\n");
+                 "usage: codec_bench sizes DUMP DTYPE | embedding DUMP DTYPE | speed DUMP DTYPE "
+                 "SET ROUNDS | "
+                 "stages DUMP DTYPE SET | streams SET\n");
     return 2;
   }
+  const std::string set = streams ? args[1] : (args.size() > 3 ? args[3] : "");
+  const Kernels* kernels = KernelsNamed(set);
+  if (!sizes && !embedding && kernels == nullptr) {
+    std::fprintf(stderr, "codec_bench: no kernels for '%s' here\n", set.c_str());
+    return 3;
+  }
+  if (streams) return Streams(*kernels);
   const auto tensors = ReadDump(args[1], args[2]);
   if (!tensors.ok()) {
     std::fprintf(stderr, "codec_bench: %s\n", std::string(tensors.status().message()).c_str());
     return 1;
   }
   if (sizes) return Sizes(*tensors);
-  const Kernels* kernels = KernelsNamed(args[3]);
-  if (kernels == nullptr) {
-    std::fprintf(stderr, "codec_bench: no kernels for '%s' here\n", args[3].c_str());
-    return 3;
-  }
+  if (embedding) return Embedding(*tensors);
   if (stages) return Stages(*tensors, *kernels);
   return Speed(*tensors, *kernels, std::stoi(args[4]));
 }

@@ -48,7 +48,8 @@ inline constexpr WordShuffles kCompressBackwards = [] {
   return shuffles;
 }();
 
-namespace {
+// Unnamed: what is compiled for these instructions must not be merged with another file's.
+namespace {  // NOLINT(google-build-namespaces)
 
 inline __m128i Load128(const void* at) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));

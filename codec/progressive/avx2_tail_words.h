@@ -13,7 +13,8 @@
 #include "codec/progressive/tail.h"
 
 namespace reprise::progressive {
-namespace {
+// Unnamed: what is compiled for these instructions must not be merged with another file's.
+namespace {  // NOLINT(google-build-namespaces)
 
 inline __m256i Words(int value) { return _mm256_set1_epi16(static_cast<int16_t>(value)); }
 inline __m256i Bytes(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }

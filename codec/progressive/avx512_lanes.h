@@ -13,7 +13,8 @@
 #include "codec/progressive/kernels.h"
 
 namespace reprise::progressive {
-namespace {
+// Unnamed: what is compiled for these instructions must not be merged with another file's.
+namespace {  // NOLINT(google-build-namespaces)
 
 // Lanes below the floor take the next words, in lane order.
 inline __m512i RefillLanes(__m512i states, const uint16_t*& words) {

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "codec/progressive/byte_reader.h"
 #include "codec/progressive/format.h"
 #include "codec/progressive/kernels.h"
 #include "codec/progressive/rope_angles.h"
@@ -89,6 +90,11 @@ class BlockDecoder {
                       const TensorView& view);
 
  private:
+  // Of readers behind the mode, one for each plane.
+  absl::Status StoreRaw(ByteReader& reader, const TensorView& view) const;
+  absl::Status DecodeTiles(std::span<ByteReader> readers, uint64_t first_position,
+                           const TensorView& view);
+
   const BlockShape shape_;
   const Tiling tiling_;
   TileDecoder decoder_;

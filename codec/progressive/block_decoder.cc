@@ -17,28 +17,38 @@ BlockDecoder::BlockDecoder(BlockShape shape, const Kernels& kernels)
 
 absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t first_position,
                                   const TensorView& view) {
-  const uint32_t tokens = view.shape[1];
-  std::array<ByteReader, kPlanes> readers;
-  for (size_t plane = 0; plane < planes.size(); ++plane) readers[plane] = ByteReader(planes[plane]);
+  std::array<ByteReader, kPlanes> all;
+  for (size_t plane = 0; plane < planes.size(); ++plane) all[plane] = ByteReader(planes[plane]);
+  const std::span readers = std::span(all).first(planes.size());
   const auto mode = readers[0].Read<uint8_t>();
-  for (size_t plane = 1; plane < planes.size(); ++plane) {
+  for (size_t plane = 1; plane < readers.size(); ++plane) {
     if (readers[plane].Read<uint8_t>() != mode) {
       return absl::DataLossError(absl::StrCat("plane ", plane, " does not go with plane 0"));
     }
   }
-  if (mode == kModeRaw) {
-    const size_t size = RawBytes(shape_, tokens);
-    const uint8_t* bytes = readers[0].Take(size);
-    if (bytes == nullptr || readers[0].left() != 0) {
-      return absl::DataLossError(absl::StrCat("a raw block has ", planes[0].size() - 1,
-                                              " bytes where its shape takes ", size));
-    }
-    StoreTokens(bytes, 0, tokens, view);
-    return absl::OkStatus();
-  }
+  if (mode == kModeRaw) return StoreRaw(readers[0], view);
   if (mode != kModeCoded) {
     return absl::DataLossError(absl::StrCat("a block begins with the unknown mode ", int{mode}));
   }
+  return DecodeTiles(readers, first_position, view);
+}
+
+absl::Status BlockDecoder::StoreRaw(ByteReader& reader, const TensorView& view) const {
+  const uint32_t tokens = view.shape[1];
+  const size_t size = RawBytes(shape_, tokens);
+  const size_t given = reader.left();
+  const uint8_t* bytes = reader.Take(size);
+  if (bytes == nullptr || reader.left() != 0) {
+    return absl::DataLossError(
+        absl::StrCat("a raw block has ", given, " bytes where its shape takes ", size));
+  }
+  StoreTokens(bytes, 0, tokens, view);
+  return absl::OkStatus();
+}
+
+absl::Status BlockDecoder::DecodeTiles(std::span<ByteReader> readers, uint64_t first_position,
+                                       const TensorView& view) {
+  const uint32_t tokens = view.shape[1];
   const auto step = readers[0].Read<float>();
   if (!(step > 0) || !std::isfinite(step)) {
     return absl::DataLossError(absl::StrCat("a block has the step ", step));
@@ -47,7 +57,7 @@ absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t fir
   const uint8_t* sink_bytes = readers[0].Take(RawBytes(shape_, sinks));
   const size_t tile_count = SpanCount(tokens) * tiling_.tiles.size();
   std::array<ByteReader, kPlanes> lengths;
-  for (size_t plane = 0; plane < planes.size(); ++plane) {
+  for (size_t plane = 0; plane < readers.size(); ++plane) {
     const size_t size = tile_count * sizeof(uint32_t);
     const uint8_t* bytes = readers[plane].Take(size);
     if (bytes == nullptr) {
@@ -59,7 +69,7 @@ absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t fir
     rope_.Fill(shape_.rope_rates, first_position + first);
     for (const Tile& tile : tiling_.tiles) {
       std::array<ByteSpan, kPlanes> parts;
-      for (size_t plane = 0; plane < planes.size(); ++plane) {
+      for (size_t plane = 0; plane < readers.size(); ++plane) {
         const auto length = lengths[plane].Read<uint32_t>();
         const uint8_t* bytes = readers[plane].Take(length);
         if (bytes == nullptr) {
@@ -68,22 +78,21 @@ absl::Status BlockDecoder::Decode(std::span<const ByteSpan> planes, uint64_t fir
         }
         parts[plane] = {reinterpret_cast<const std::byte*>(bytes), length};
       }
-      const bool decoded = decoder_.Decode({.view = &view,
-                                            .tiling = &tiling_,
-                                            .tile = &tile,
-                                            .rope = &rope_,
-                                            .first_token = first,
-                                            .tokens = std::min(kTileTokens, tokens - first),
-                                            .step = step,
-                                            .token_scales = shape_.token_scales},
-                                           std::span(parts).first(planes.size()));
-      if (!decoded) {
+      const TileDecoder::Target target = {.view = &view,
+                                          .tiling = &tiling_,
+                                          .tile = &tile,
+                                          .rope = &rope_,
+                                          .first_token = first,
+                                          .tokens = std::min(kTileTokens, tokens - first),
+                                          .step = step,
+                                          .token_scales = shape_.token_scales};
+      if (!decoder_.Decode(target, std::span(parts).first(readers.size()))) {
         return absl::DataLossError(
             absl::StrCat("the tile of tokens ", first, " on is not what an encoder makes"));
       }
     }
   }
-  for (size_t plane = 0; plane < planes.size(); ++plane) {
+  for (size_t plane = 0; plane < readers.size(); ++plane) {
     if (readers[plane].left() != 0) {
       return absl::DataLossError(absl::StrCat("plane ", plane, " has ", readers[plane].left(),
                                               " bytes behind its last tile"));

@@ -1,5 +1,5 @@
-// The numbers of the progressive format, version 1 (docs/codec.md gives every field): what encoder,
-// decoder and kernels of every instruction set must agree on.
+// The numbers of the progressive format, version 1, frozen (docs/codec-format.md gives every
+// field): what encoder, decoder and kernels of every instruction set must agree on.
 //
 // One layer's K or V of a piece is a matrix [tokens, channels], channels being heads x dims. It is
 // cut into tiles of at most 256 tokens x 256 channels; a tile is coded on its own. Every channel of

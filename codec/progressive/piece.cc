@@ -192,11 +192,12 @@ namespace {
 class Decoder final : public PieceDecoder {
  public:
   Decoder(const PieceMeta& meta, Parameters parameters, const TensorView& key,
-          const TensorView& value)
+          const TensorView& value, const Kernels& kernels)
       : meta_(meta),
         parameters_(std::move(parameters)),
         key_(key),
         value_(value),
+        kernels_(kernels),
         taken_(meta.segments().size(), false) {}
 
   absl::Status Take(uint32_t segment, ByteSpan bytes) override;
@@ -210,6 +211,7 @@ class Decoder final : public PieceDecoder {
   const Parameters parameters_;
   const TensorView key_;
   const TensorView value_;
+  const Kernels& kernels_;
   std::vector<bool> taken_;
   std::vector<std::byte> body_;
 };
@@ -239,7 +241,7 @@ absl::Status Decoder::Finish() {
     return absl::DataLossError("the piece's directory does not go with its codec parameters");
   }
   for (size_t p = 0; p < parts.size(); ++p) {
-    BlockDecoder decoder(parts[p].shape);
+    BlockDecoder decoder(parts[p].shape, kernels_);
     for (uint32_t layer = 0; layer < layers; ++layer) {
       for (uint32_t block = 0; block < blocks; ++block) {
         const size_t index = (layer * parts.size() + p) * blocks + block;
@@ -283,7 +285,8 @@ absl::Status Decoder::FinishBlock(BlockDecoder& decoder, const Part& part, uint3
 
 absl::StatusOr<std::unique_ptr<PieceDecoder>> CreateDecoder(const PieceMeta& meta,
                                                             const TensorView& key,
-                                                            const TensorView& value) {
+                                                            const TensorView& value,
+                                                            const Kernels& kernels) {
   const PieceHeader& header = meta.header();
   if (header.dtype != Dtype::kBf16 && header.dtype != Dtype::kFp16) {
     return absl::UnimplementedError(
@@ -295,7 +298,7 @@ absl::StatusOr<std::unique_ptr<PieceDecoder>> CreateDecoder(const PieceMeta& met
     return absl::DataLossError(absl::StrCat("a progressive piece has ", meta.level_count(),
                                             " levels instead of ", kLevels.size()));
   }
-  return std::make_unique<Decoder>(meta, std::move(parameters), key, value);
+  return std::make_unique<Decoder>(meta, std::move(parameters), key, value, kernels);
 }
 
 }  // namespace reprise::progressive

@@ -12,6 +12,7 @@
 #include "chunk/namespace.h"
 #include "codec/codec.h"
 #include "codec/profile.h"
+#include "codec/progressive/kernels.h"
 #include "codec/tensor_view.h"
 #include "common/status.h"
 
@@ -27,9 +28,10 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(PieceHeader header, const Lay
                                                    const Profile* profile);
 
 // `meta` has this codec and must outlive the decoder; the views fit it. UNIMPLEMENTED for
-// parameters of a later version, DATA_LOSS for impossible ones.
+// parameters of a later version, DATA_LOSS for impossible ones. Tests choose the kernels.
 absl::StatusOr<std::unique_ptr<PieceDecoder>> CreateDecoder(const PieceMeta& meta,
                                                             const TensorView& key,
-                                                            const TensorView& value);
+                                                            const TensorView& value,
+                                                            const Kernels& kernels = BestKernels());
 
 }  // namespace reprise::progressive

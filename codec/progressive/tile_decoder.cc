@@ -1,6 +1,7 @@
 #include "codec/progressive/tile_decoder.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "codec/progressive/scalar_rans.h"
@@ -69,7 +70,7 @@ bool TileDecoder::Decode(const Target& target, std::span<const ByteSpan> planes)
 }
 
 bool TileDecoder::ReadTokenScales(ByteReader& reader) {
-  const int32_t smallest = reader.Read<int8_t>();
+  const auto smallest = std::bit_cast<int8_t>(reader.Read<uint8_t>());
   const uint8_t* offsets = reader.Take(rows_ * kLanes / 2);
   if (!reader.ok() || std::abs(smallest) > kTokenExponentLimit) return false;
   for (uint32_t token = 0; token < rows_ * kLanes; ++token) {
