@@ -76,6 +76,7 @@ TEST_F(RingFilesTest, QueuesMayEndBeforeTheFilesTheyUsed) {
 TEST_F(RingFilesTest, ManyQueuesUseOneFile) {
   const auto file = Create("a");
   std::vector<std::unique_ptr<DiskQueue>> queues;
+  queues.reserve(6);
   for (int i = 0; i < 6; ++i) queues.push_back(Queue());
   for (const auto& queue : queues) EXPECT_EQ(Read(*queue, *file, 1), "a");
 }
@@ -97,6 +98,7 @@ TEST_F(RingFilesTest, FilesBeyondTheTableAreReadAllTheSame) {
   const auto queue = Queue();
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
   std::vector<std::unique_ptr<EnvFile>> files;
+  files.reserve(100);
   for (int i = 0; i < 100; ++i) files.push_back(Create(absl::StrCat(i)));
   for (int i = 0; i < 100; ++i) {
     const std::string name = absl::StrCat(i);

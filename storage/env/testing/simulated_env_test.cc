@@ -137,6 +137,7 @@ std::vector<int> OrderOfDone(uint64_t seed, bool postpone_first) {
   std::vector<int> order;
   std::deque<Numbered> operations;
   std::vector<DiskOperation*> batch;
+  batch.reserve(10);
   for (int number = 0; number < 10; ++number) {
     batch.push_back(&operations.emplace_back(*file, number, order));
   }
