@@ -201,8 +201,9 @@ class RocksFileSystem final : public rocksdb::FileSystem {
     result->clear();
     absl::StatusOr<std::vector<std::string>> names = env_.List(path);
     if (absl::IsNotFound(names.status())) return IOStatus::NotFound(path);
-    if (names.ok()) *result = *std::move(names);
-    return ToRocksStatus(names.status());
+    if (!names.ok()) return ToRocksStatus(names.status());
+    *result = *std::move(names);
+    return IOStatus::OK();
   }
   IOStatus IsDirectory(const std::string& path, const IOOptions& /*options*/, bool* result,
                        IODebugContext* /*debug*/) override {
