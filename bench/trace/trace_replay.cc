@@ -123,7 +123,7 @@ void TiersStudy(const Study& study) {
                           .capacity_bytes = blocks * exact.bytes(1)};
       };
       Replay replay(study.trace, {.cost = study.cost, .levels = exact, .write_through = !ours},
-                    tier(capacity, {.next_tier_pieces = study.disk_blocks}),
+                    tier(capacity, {.next_tier_bytes = study.disk_blocks * exact.bytes(1)}),
                     tier(study.disk_blocks, {.below_another_tier = true}));
       Print("tiers", name, capacity,
             absl::StrFormat("%s to %d", ours ? "demotes" : "writes through", study.disk_blocks),
