@@ -8,7 +8,7 @@ namespace {
 
 constexpr size_t kSets = 1024;
 // Of 4,096 samples, enough to fill the ages that matter within some thousand calls.
-constexpr uint64_t kSampledAtLeast = 16;
+constexpr uint64_t kSampledAtLeast = 8;
 constexpr uint64_t kSamplesPerPeriod = 256;
 // What was seen weighs half after seven periods, so that another load is learnt.
 constexpr double kWeightPerPeriod = 0.9;

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/numeric/int128.h"
 
 namespace reprise::storage {
@@ -23,11 +24,14 @@ constexpr int kDensities = 16;
 constexpr int kUsualDensity = 9;
 constexpr int kMinOctave = -100;
 constexpr int kMaxOctave = 100;
-// A piece used within the last 256 calls, which are more than most prompts have pieces, may belong
-// to a prompt that is still being published: giving up its end would cut off all that is to follow,
-// so it counts for more.
-constexpr uint32_t kUnfinishedAges = 3;
-constexpr double kUnfinishedWorth = 2;
+// A piece used within the last 2,048 calls may belong to a prompt that is still being published:
+// giving up its end would cut off all that is to follow, so it counts for more. How much more
+// decides which share of new prompts comes in at all while everything that is held is worth waiting
+// for: some, so that they wait long enough to be used. Where the tier below has room, what comes in
+// is not lost when it has to go, so more may come. docs/tiering.md has what other values do.
+constexpr uint32_t kUnfinishedAges = 6;
+constexpr double kUnfinishedWorth = 2.5;
+constexpr double kUnfinishedWorthPerRoomBelow = 0.75;
 // A write to the next tier pays when one in twenty of such pieces is used before it would be
 // evicted there.
 constexpr double kDemotionProbability = 0.05;
@@ -136,6 +140,21 @@ void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const Tiering
   }
 }
 
+size_t TieringPolicy::NameHash::operator()(uint64_t name) const { return absl::HashOf(name); }
+
+size_t TieringPolicy::NameHash::operator()(const std::unique_ptr<Node>& node) const {
+  return (*this)(node->name);
+}
+
+bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a, uint64_t b) const {
+  return a->name == b;
+}
+
+bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a,
+                                          const std::unique_ptr<Node>& b) const {
+  return a->name == b->name;
+}
+
 TieringPolicy::TieringPolicy(size_t max_pieces, const TieringOptions& options)
     : options_(options),
       model_(max_pieces),
@@ -155,7 +174,8 @@ TrackedPiece* TieringPolicy::Insert(const PolicyPiece& piece) {
   Node* const node = added.get();
   node->name = NameOf(options_.name_seed, piece.tenant, attributes.position, piece.key);
   // Of two pieces of one name the second goes by another, under which no piece builds on it.
-  while (!nodes_.try_emplace(node->name, std::move(added)).second) ++node->name;
+  while (nodes_.contains(node->name)) ++node->name;
+  nodes_.insert(std::move(added));
   if (const auto waiting = waiting_.find(node->name); waiting != waiting_.end()) {
     node->children = waiting->second;
     waiting_.erase(waiting);
@@ -175,9 +195,9 @@ TrackedPiece* TieringPolicy::Insert(const PolicyPiece& piece) {
   node->turn = static_cast<uint8_t>(past.uses > 0 ? past.turn : TurnOf(node->parent));
   node->planes_held = static_cast<uint8_t>(piece.planes_held);
   node->AddRefinements(piece, options_);
-  if (octave_count_ == 0) usual_octave_ = node->octave;
   octave_sum_ += node->octave;
-  ++octave_count_;
+  bytes_sum_ += static_cast<double>(piece.size_bytes);
+  if (came_++ == 0) LearnWhatIsUsual();
   Touch(node);
   return node;
 }
@@ -197,7 +217,7 @@ void TieringPolicy::Remove(TrackedPiece* piece) {
     }
   }
   if (node->children > 0) waiting_[node->name] = node->children;
-  nodes_.erase(node->name);
+  nodes_.erase(nodes_.find(node->name));
 }
 
 void TieringPolicy::SetHeld(TrackedPiece* piece, bool held) {
@@ -238,11 +258,11 @@ Victim TieringPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> 
 
 bool TieringPolicy::WorthDemoting(const TrackedPiece& piece) const {
   const Node& node = static_cast<const Node&>(piece);
-  if (options_.next_tier_pieces == 0) return false;
+  if (options_.next_tier_bytes == 0) return false;
   if (node.child_demoted) return true;
   if (!node.reachable) return false;
   return model_.UseWithin(node.piece_class(), ReuseModel::AgeOf(calls_ - node.last_use),
-                          options_.next_tier_pieces) >= kDemotionProbability;
+                          pieces_below_) >= kDemotionProbability;
 }
 
 void TieringPolicy::SetDemoted(TrackedPiece* piece) {
@@ -262,7 +282,7 @@ size_t TieringPolicy::bytes_per_piece() const {
 
 TieringPolicy::Node* TieringPolicy::Find(uint64_t name) const {
   const auto found = nodes_.find(name);
-  return found == nodes_.end() ? nullptr : found->second.get();
+  return found == nodes_.end() ? nullptr : found->get();
 }
 
 bool TieringPolicy::Reachable(const Node& node) const {
@@ -330,21 +350,35 @@ void TieringPolicy::MoveAged() {
 void TieringPolicy::Learn() {
   learnt_at_ = calls_;
   model_.Learn(calls_);
-  if (octave_count_ > 0) {
-    usual_octave_ = static_cast<int>(std::lround(octave_sum_ / octave_count_));
-    octave_sum_ /= 2;
-    octave_count_ /= 2;
-  }
+  LearnWhatIsUsual();
+  octave_sum_ /= 2;
+  bytes_sum_ /= 2;
+  came_ /= 2;
+  const double unfinished_worth = UnfinishedWorth();
   std::vector<float> values(kLists, -1.0F);
   for (size_t list = 1; list < kLists; ++list) {
     const auto cell = static_cast<uint32_t>((list - 1) / kDensities);
     const uint32_t age = cell % ReuseModel::kAges;
     const double rate = model_.Value(cell / ReuseModel::kAges, age) *
-                        (age < kUnfinishedAges ? kUnfinishedWorth : 1.0);
+                        (age < kUnfinishedAges ? unfinished_worth : 1.0);
     const int density = static_cast<int>((list - 1) % kDensities) - kUsualDensity;
     values[list] = static_cast<float>(std::ldexp(rate, density));
   }
   lists_.Rank(values);
+}
+
+void TieringPolicy::LearnWhatIsUsual() {
+  if (came_ == 0) return;
+  usual_octave_ = static_cast<int>(std::lround(octave_sum_ / came_));
+  const double usual_bytes = std::max(bytes_sum_ / came_, 1.0);
+  pieces_below_ =
+      static_cast<uint64_t>(static_cast<double>(options_.next_tier_bytes) / usual_bytes);
+}
+
+double TieringPolicy::UnfinishedWorth() const {
+  const double room_below =
+      static_cast<double>(pieces_below_) / static_cast<double>(std::max<size_t>(nodes_.size(), 1));
+  return std::max(kUnfinishedWorth, kUnfinishedWorthPerRoomBelow * room_below);
 }
 
 }  // namespace reprise::storage

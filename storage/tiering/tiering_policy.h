@@ -26,6 +26,7 @@
 #include <memory>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 
 #include "storage/policy.h"
 #include "storage/tiering/ranked_lists.h"
@@ -44,8 +45,8 @@ struct TieringOptions {
   // Whether the tier above keeps the beginnings of prefixes whose ends are here, so that a piece is
   // of use without the one it builds on.
   bool below_another_tier = false;
-  // Pieces that the tier below holds; 0: there is none, and nothing is worth demoting.
-  uint64_t next_tier_pieces = 0;
+  // Of the tier below; 0: there is none, and nothing is worth demoting.
+  uint64_t next_tier_bytes = 0;
   // Random where a tenant could gain by making names collide.
   uint64_t name_seed = 0;
 };
@@ -73,6 +74,16 @@ class TieringPolicy final : public EvictionPolicy {
 
  private:
   struct Node;
+  struct NameHash {
+    using is_transparent = void;
+    size_t operator()(uint64_t name) const;
+    size_t operator()(const std::unique_ptr<Node>& node) const;
+  };
+  struct NameEqual {
+    using is_transparent = void;
+    bool operator()(const std::unique_ptr<Node>& a, uint64_t b) const;
+    bool operator()(const std::unique_ptr<Node>& a, const std::unique_ptr<Node>& b) const;
+  };
 
   Node* Find(uint64_t name) const;
   bool Reachable(const Node& node) const;
@@ -83,6 +94,8 @@ class TieringPolicy final : public EvictionPolicy {
   void Settle();
   void MoveAged();
   void Learn();
+  void LearnWhatIsUsual();
+  double UnfinishedWorth() const;
 
   const TieringOptions options_;
   uint64_t calls_ = 0;
@@ -90,12 +103,16 @@ class TieringPolicy final : public EvictionPolicy {
   uint64_t learnt_at_ = 0;
   // Densities are told apart around this one, in octaves of seconds per byte.
   int usual_octave_ = 0;
+  // Over pieces that came lately.
   double octave_sum_ = 0;
-  double octave_count_ = 0;
+  double bytes_sum_ = 0;
+  double came_ = 0;
+  // How many of them the tier below holds.
+  uint64_t pieces_below_ = 0;
   ReuseModel model_;
   UseHistory history_;
   RankedLists lists_;
-  absl::flat_hash_map<uint64_t, std::unique_ptr<Node>> nodes_;
+  absl::flat_hash_set<std::unique_ptr<Node>, NameHash, NameEqual> nodes_;
   // Resident pieces that build on one that is not resident, by its name.
   absl::flat_hash_map<uint64_t, uint32_t> waiting_;
 };
