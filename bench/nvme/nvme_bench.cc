@@ -31,6 +31,8 @@ namespace reprise::storage {
 namespace {
 
 constexpr uint64_t kPrepareBytes = 4 * kMiB;
+// Memory below this would not get huge pages, as an arena does.
+constexpr size_t kHugePageBytes = 2 * kMiB;
 
 [[noreturn]] void Fail(const std::string& message) {
   std::fprintf(stderr, "nvme_bench: %s\n", message.c_str());
@@ -139,7 +141,7 @@ void Measure(const std::string& path, DiskOperation::Kind kind, uint64_t size, u
              uint64_t seconds) {
   Env& env = Env::Machine();
   const auto file = Value(env.Open(path, OpenMode::kReadWrite, true));
-  const auto memory = Value(MappedRegion::Create(size * depth));
+  const auto memory = Value(MappedRegion::Create(std::max<size_t>(size * depth, kHugePageBytes)));
   Fill(memory->bytes(), size);
   const auto queue =
       Value(env.CreateQueue({.name = "nvme-bench", .depth = depth, .buffers = {memory->bytes()}}));

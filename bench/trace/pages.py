@@ -40,7 +40,7 @@ def section(results: Results) -> str:
             "![Prefill seconds saved against capacity](tiering-saved.png)",
             "### The same on other input: seconds saved over prefix-LRU's",
             varied_table(results.varied),
-            "### Host memory of 3,000 blocks over a disk of 10,000",
+            "### Host memory over a disk: blocks in memory, policies, blocks on the disk",
             tiers_table(results.tiers),
             "### Shedding: % of prefill seconds saved, and mean error of what was served",
             shed_table(results.shed),
@@ -80,7 +80,7 @@ def varied_table(varied: Mapping[str, Mapping[int, float]]) -> str:
 def tiers_table(rows: Sequence[Row]) -> str:
     lines = [
         [
-            f"{row.policy}, {row.variant}",
+            f"{row.capacity:,}: {row.policy}, {row.variant}",
             f"{100 * row.saved_share:.1f}",
             f"{100 * row.hit_share:.1f}",
             f"{row.disk_hits:,}",

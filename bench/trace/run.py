@@ -66,6 +66,9 @@ def main(bench: Bench) -> None:
             name: ratios_to_lru(replay(bench, trace, *PAIR, *arguments))
             for name, arguments in VARIATIONS.items()
         }
+        for disk in ("20000", "30000"):
+            sizes = ("--capacities", "3000,10000", "--disk", disk)
+            tiers += replay(bench, trace, "--study", "tiers", *sizes)
         write_docs(bench.root / "docs", Results(host, tiers, shed, varied))
 
 

@@ -63,7 +63,6 @@ struct Study {
   size_t floor = 5;
   double refinement_worth = TieringOptions{}.refinement_worth;
   std::vector<std::string> policies = kPolicies;
-  uint64_t disk_horizon = 10000;
 };
 
 std::unique_ptr<EvictionPolicy> Make(const std::string& name, const Trace& trace, size_t capacity,
@@ -124,9 +123,11 @@ void TiersStudy(const Study& study) {
                           .capacity_bytes = blocks * exact.bytes(1)};
       };
       Replay replay(study.trace, {.cost = study.cost, .levels = exact, .write_through = !ours},
-                    tier(capacity, {.next_tier_pieces = study.disk_horizon}),
+                    tier(capacity, {.next_tier_bytes = study.disk_blocks * exact.bytes(1)}),
                     tier(study.disk_blocks, {.below_another_tier = true}));
-      Print("tiers", name, capacity, ours ? "demotes" : "writes through", replay.Run());
+      Print("tiers", name, capacity,
+            absl::StrFormat("%s to %d", ours ? "demotes" : "writes through", study.disk_blocks),
+            replay.Run());
     }
   }
 }
@@ -177,7 +178,6 @@ int Main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::IsMember(kPolicies));
   app.add_option("--disk", study.disk_blocks, "blocks on the disk (tiers)");
-  app.add_option("--horizon", study.disk_horizon, "calls in which the disk turns over (tiers)");
   app.add_option("--floor", study.floor, "lowest level that may be served (shed)")
       ->check(CLI::Range(size_t{0}, kExact));
   app.add_option("--refinement-worth", study.refinement_worth, "of TieringOptions (shed)");

@@ -72,8 +72,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       : context_(context),
         call_(std::move(call)),
         selections_(std::move(selections)),
-        pieces_(
-            std::make_shared<OpenAhead>(context.pieces, call_->tenant(), WantedOf(selections_))) {}
+        pieces_(std::make_shared<OpenAhead>(context.pieces, call_->tenant(), WantedOf(selections_),
+                                            context.memory_bytes)) {}
 
   enum class Thread { kExecutor, kCarrier };
 

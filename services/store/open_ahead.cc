@@ -60,7 +60,7 @@ void OpenAhead::Begin(size_t index, uint64_t bytes) {
 void OpenAhead::BeginThose(size_t after) {
   const size_t end = std::min(after - 1 + kMaxPieces, wanted_.size());
   next_ = std::max(next_, after);
-  for (; next_ < end && bytes_ahead_ < kMaxBytes; ++next_) {
+  for (; next_ < end && (bytes_ahead_ == 0 || bytes_ahead_ < max_bytes_); ++next_) {
     const Wanted& wanted = wanted_[next_];
     const storage::PieceRef held = pieces_.Peek(tenant_, wanted.key);
     if (held != nullptr && held->level() >= wanted.level) continue;

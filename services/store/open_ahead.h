@@ -6,6 +6,7 @@
 // them any more.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -24,16 +25,22 @@ namespace reprise::store {
 class OpenAhead : public std::enable_shared_from_this<OpenAhead> {
  public:
   static constexpr size_t kMaxPieces = 8;
-  // Of those ahead; one piece there may always be.
+  // Of those ahead in one fetch, at most, and as a share of the memory for pieces, which many
+  // fetches share; one piece there may always be.
   static constexpr uint64_t kMaxBytes = 64 * kMiB;
+  static constexpr uint64_t kMemoryShare = 64;
 
   struct Wanted {
     Key key;
     uint32_t level = 0;
   };
 
-  OpenAhead(storage::PieceStore& pieces, storage::TenantId tenant, std::vector<Wanted> wanted)
-      : pieces_(pieces), tenant_(tenant), wanted_(std::move(wanted)) {}
+  OpenAhead(storage::PieceStore& pieces, storage::TenantId tenant, std::vector<Wanted> wanted,
+            uint64_t memory_bytes)
+      : pieces_(pieces),
+        tenant_(tenant),
+        wanted_(std::move(wanted)),
+        max_bytes_(std::min(kMaxBytes, memory_bytes / kMemoryShare)) {}
 
   // The piece at `index`, never less than before, into `piece`; null when it is absent. False when
   // it is still on its way: `ready` is called once it is there, on any thread, and Take will give
@@ -60,6 +67,7 @@ class OpenAhead : public std::enable_shared_from_this<OpenAhead> {
   storage::PieceStore& pieces_;
   const storage::TenantId tenant_;
   const std::vector<Wanted> wanted_;
+  const uint64_t max_bytes_;
 
   // Of whoever takes.
   size_t next_ = 0;  // to be looked at

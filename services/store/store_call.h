@@ -39,6 +39,8 @@ struct StoreContext {
   // Work that takes milliseconds: copying and verifying publishes, checking held bytes, lists.
   Executor& slow;
   std::string software;
+  // For pieces.
+  uint64_t memory_bytes = 0;
   std::string data_address = {};
   std::atomic<size_t> request_bytes{0};
   // The second, on `clock`, of the last line about a refused login.

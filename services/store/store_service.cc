@@ -125,7 +125,8 @@ StoreService::StoreService(storage::PieceStore& pieces, StoreServiceOptions opti
                .clock = clock,
                .quick = quick_,
                .slow = slow_,
-               .software = std::move(options.software)},
+               .software = std::move(options.software),
+               .memory_bytes = pieces.usage().bytes_budget},
       slow_("store-slow", options.slow_threads, options.queue_limit),
       quick_("store-quick", options.quick_threads, options.queue_limit) {}
 

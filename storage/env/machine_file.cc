@@ -7,10 +7,16 @@
 #include <algorithm>
 
 #include "storage/env/disk_status.h"
+#include "storage/env/ring_files.h"
 
 namespace reprise::storage {
 
-MachineFile::~MachineFile() { close(descriptor_); }
+MachineFile::~MachineFile() {
+  for (const FileRegistration& registration : registrations_) {
+    if (registration.ring != nullptr) registration.ring->Release(registration.index);
+  }
+  close(descriptor_);
+}
 
 absl::Status MachineFile::ReadAt(uint64_t offset, MutableByteSpan to) const {
   REPRISE_RETURN_IF_ERROR(CheckTransfer(*this, offset, to));

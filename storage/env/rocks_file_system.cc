@@ -201,8 +201,9 @@ class RocksFileSystem final : public rocksdb::FileSystem {
     result->clear();
     absl::StatusOr<std::vector<std::string>> names = env_.List(path);
     if (absl::IsNotFound(names.status())) return IOStatus::NotFound(path);
-    if (names.ok()) *result = *std::move(names);
-    return ToRocksStatus(names.status());
+    if (!names.ok()) return ToRocksStatus(names.status());
+    *result = *std::move(names);
+    return IOStatus::OK();
   }
   IOStatus IsDirectory(const std::string& path, const IOOptions& /*options*/, bool* result,
                        IODebugContext* /*debug*/) override {
@@ -250,7 +251,10 @@ class RocksFileSystem final : public rocksdb::FileSystem {
   }
   IOStatus RenameFile(const std::string& from, const std::string& to, const IOOptions& /*options*/,
                       IODebugContext* /*debug*/) override {
-    return ToRocksStatus(env_.Rename(from, to));
+    // What takes CURRENT's place names a file that is new in the same directory: were only the
+    // rename to survive a power loss, that file would have no name.
+    const absl::Status synced = env_.SyncDirectory(from.substr(0, from.rfind('/')));
+    return ToRocksStatus(synced.ok() ? env_.Rename(from, to) : synced);
   }
 
   IOStatus LockFile(const std::string& path, const IOOptions& /*options*/,

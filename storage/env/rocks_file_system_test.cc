@@ -139,7 +139,8 @@ TEST(RocksFileSystemTest, WhatWasSyncedSurvivesPowerLossAtAnyCall) {
   for (const Moment& moment : moments) {
     if (moment.synced == 0) continue;
     for (const PowerLossMode mode : kModes) {
-      SimulatedEnv env({.seed = ++seed}, moment.image.AfterPowerLoss(mode, seed));
+      ++seed;
+      SimulatedEnv env({.seed = seed}, moment.image.AfterPowerLoss(mode, seed));
       Database database(env);
       ASSERT_TRUE(database.status().ok()) << database.status().ToString() << " seed " << seed;
       for (int i = 0; i < moment.synced; ++i) ASSERT_EQ(database.Get(Key(i)), Value(i)) << seed;

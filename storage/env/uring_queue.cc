@@ -29,10 +29,6 @@ constexpr uint32_t kMaxRetries = 1000;
 constexpr size_t kMaxThreadNameBytes = 15;
 constexpr uint64_t kWakeData = ~uint64_t{0};
 
-const MachineFile& FileOf(const DiskOperation& operation) {
-  return static_cast<const MachineFile&>(*operation.file);
-}
-
 const char* CallOf(DiskOperation::Kind kind) {
   switch (kind) {
     case DiskOperation::Kind::kRead:
@@ -120,7 +116,10 @@ absl::Status UringQueue::Start(const DiskQueueOptions& options) {
   thread_ = std::thread([this, &options, ready = std::move(ready)]() mutable {
     pthread_setname_np(pthread_self(), options.name.substr(0, kMaxThreadNameBytes).c_str());
     const absl::Status status = CreateRing(options.name);
-    if (status.ok()) RegisterBuffers(options);
+    if (status.ok()) {
+      RegisterBuffers(options);
+      files_ = RingFiles::Create(ring_, wake_descriptor_);
+    }
     ready.set_value(status);
     if (status.ok()) ThreadMain();
   });
@@ -167,7 +166,9 @@ void UringQueue::ThreadMain() {
       }
     }
     io_uring_cq_advance(&ring_, count);
+    files_->ForgetReleased();
   }
+  files_->Close();
 }
 
 bool UringQueue::StartSubmitted() {
@@ -212,17 +213,20 @@ void UringQueue::Prepare(uint32_t slot) {
   // Never null: the ring has an entry for every slot and for the wake-up.
   io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
   const DiskOperation& operation = *slots_[slot].operation;
+  auto& file = static_cast<MachineFile&>(*operation.file);
+  const int index = files_->IndexOf(file);
+  const int descriptor = index >= 0 ? index : file.descriptor();
   if (operation.kind == DiskOperation::Kind::kSync) {
-    io_uring_prep_fsync(entry, FileOf(operation).descriptor(), IORING_FSYNC_DATASYNC);
+    io_uring_prep_fsync(entry, descriptor, IORING_FSYNC_DATASYNC);
   } else {
-    PrepareTransfer(*entry, slots_[slot]);
+    PrepareTransfer(*entry, slots_[slot], descriptor);
   }
+  if (index >= 0) entry->flags |= IOSQE_FIXED_FILE;
   io_uring_sqe_set_data64(entry, slot);
 }
 
-void UringQueue::PrepareTransfer(io_uring_sqe& entry, const Slot& slot) {
+void UringQueue::PrepareTransfer(io_uring_sqe& entry, const Slot& slot, int descriptor) {
   const DiskOperation& operation = *slot.operation;
-  const int descriptor = FileOf(operation).descriptor();
   const MutableByteSpan rest = operation.bytes.subspan(slot.transferred_bytes);
   const auto size = static_cast<unsigned>(std::min(rest.size(), kMaxTransferBytes));
   const uint64_t offset = operation.offset + slot.transferred_bytes;

@@ -18,6 +18,7 @@
 #include "common/mutex.h"
 #include "storage/env/env.h"
 #include "storage/env/operation_list.h"
+#include "storage/env/ring_files.h"
 
 namespace reprise::storage {
 
@@ -51,7 +52,7 @@ class UringQueue final : public DiskQueue {
   // False when the queue is to end and nothing is left to do.
   bool StartSubmitted();
   void Prepare(uint32_t slot);
-  void PrepareTransfer(io_uring_sqe& entry, const Slot& slot);
+  void PrepareTransfer(io_uring_sqe& entry, const Slot& slot, int descriptor);
   void PrepareWake();
   void Complete(uint32_t slot, int32_t result);
   void Finish(uint32_t slot, absl::Status status);
@@ -65,6 +66,7 @@ class UringQueue final : public DiskQueue {
   int wake_descriptor_ = -1;
   uint64_t wake_count_ = 0;  // what the read of wake_descriptor_ fills
   std::vector<MutableByteSpan> registered_;
+  std::shared_ptr<RingFiles> files_;
 
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_slots_;

@@ -11,6 +11,7 @@
 #include <rocksdb/write_batch.h>
 
 #include "common/limits.h"
+#include "common/mutex.h"
 #include "storage/env/rocks_file_system.h"
 
 namespace reprise::storage {
@@ -54,7 +55,6 @@ absl::Status FromRocks(const rocksdb::Status& status, const std::string& what) {
 rocksdb::Options TuneFor(const CatalogOptions& options, rocksdb::Env& env,
                          std::shared_ptr<rocksdb::Cache> cache) {
   rocksdb::Options rocks;
-  rocks.create_if_missing = options.create;
   rocks.env = &env;
   // The other half is the cache's.
   rocks.db_write_buffer_size = options.memory_bytes / 2;
@@ -85,8 +85,46 @@ rocksdb::Options TuneFor(const CatalogOptions& options, rocksdb::Env& env,
 }  // namespace
 
 struct PieceCatalog::Database {
+  // Opened, or why it is not.
+  absl::Status Open(bool create, bool read_only) {
+    rocks.create_if_missing = create;
+    rocksdb::DB* opened = nullptr;
+    const rocksdb::Status status = read_only
+                                       ? rocksdb::DB::OpenForReadOnly(rocks, directory, &opened)
+                                       : rocksdb::DB::Open(rocks, directory, &opened);
+    MutexLock lock(mutex);
+    db.reset(opened);
+    // What RocksDB says of a folder without a database, unless it may make one.
+    if (status.IsInvalidArgument() || status.IsPathNotFound()) {
+      return absl::DataLossError(
+          absl::StrCat("index: nothing to open in ", directory, ": ", status.ToString()));
+    }
+    return FromRocks(status, "opening " + directory);
+  }
+  void Close() {
+    MutexLock lock(mutex);
+    db.reset();
+  }
+
+  // Runs `call`, or fails while the database is being opened anew.
+  template <typename Call>
+  absl::Status With(const std::string& what, Call call) {
+    std::shared_ptr<rocksdb::DB> held;
+    {
+      MutexLock lock(mutex);
+      held = db;
+    }
+    if (held == nullptr) {
+      return absl::UnavailableError("index: " + what + ": it is closed after an error");
+    }
+    return FromRocks(call(*held), what);
+  }
+
+  std::string directory;
   std::unique_ptr<rocksdb::Env> env;
-  std::unique_ptr<rocksdb::DB> db;
+  rocksdb::Options rocks;
+  Mutex mutex;
+  std::shared_ptr<rocksdb::DB> db ABSL_GUARDED_BY(mutex);
 };
 
 uint64_t PieceCatalog::MaxPieces(uint64_t disk_bytes) {
@@ -97,19 +135,10 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
   std::shared_ptr<rocksdb::Cache> cache =
       rocksdb::NewLRUCache(options.memory_bytes / 2, /*num_shard_bits=*/0);
   auto database = std::make_unique<Database>();
+  database->directory = options.directory;
   database->env = rocksdb::NewCompositeEnv(CreateRocksFileSystem(*options.env));
-  const rocksdb::Options rocks = TuneFor(options, *database->env, std::move(cache));
-  rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened = options.read_only
-                                     ? rocksdb::DB::OpenForReadOnly(rocks, options.directory, &db)
-                                     : rocksdb::DB::Open(rocks, options.directory, &db);
-  database->db.reset(db);
-  if (opened.IsInvalidArgument() || opened.IsPathNotFound()) {
-    // What RocksDB says of a folder without a database, unless it may make one.
-    return absl::DataLossError(
-        absl::StrCat("no index is in ", options.directory, ": ", opened.ToString()));
-  }
-  REPRISE_RETURN_IF_ERROR(FromRocks(opened, absl::StrCat("opening ", options.directory)));
+  database->rocks = TuneFor(options, *database->env, std::move(cache));
+  REPRISE_RETURN_IF_ERROR(database->Open(options.create, options.read_only));
   return std::unique_ptr<PieceCatalog>(new PieceCatalog(std::move(database)));
 }
 
@@ -144,19 +173,29 @@ void PieceCatalog::Batch::Delete(TenantId tenant, const Key& key) {
 absl::Status PieceCatalog::Commit(Batch batch, bool sync) {
   rocksdb::WriteOptions write;
   write.sync = sync;
-  if (batch.batch_->Count() == 0) {
-    return sync ? FromRocks(database_->db->SyncWAL(), "syncing its log") : absl::OkStatus();
-  }
-  return FromRocks(database_->db->Write(write, batch.batch_.get()), "writing a batch");
+  return database_->With("writing a batch", [&](rocksdb::DB& db) {
+    if (batch.batch_->Count() > 0) return db.Write(write, batch.batch_.get());
+    return sync ? db.SyncWAL() : rocksdb::Status::OK();
+  });
 }
 
-absl::Status PieceCatalog::Resume() { return FromRocks(database_->db->Resume(), "resuming"); }
+absl::Status PieceCatalog::Resume() {
+  const absl::Status resumed =
+      database_->With("resuming", [](rocksdb::DB& db) { return db.Resume(); });
+  if (resumed.ok()) return resumed;
+  // Some errors RocksDB gets over only from its files.
+  database_->Close();
+  return database_->Open(/*create=*/false, /*read_only=*/false);
+}
 
 uint64_t PieceCatalog::DiskBytes() const {
   uint64_t tables = 0;
   uint64_t logged = 0;
-  database_->db->GetIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &tables);
-  database_->db->GetIntProperty(rocksdb::DB::Properties::kSizeAllMemTables, &logged);
+  static_cast<void>(database_->With("asking its size", [&](rocksdb::DB& db) {
+    db.GetIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &tables);
+    db.GetIntProperty(rocksdb::DB::Properties::kSizeAllMemTables, &logged);
+    return rocksdb::Status::OK();
+  }));
   return tables + logged;
 }
 
@@ -164,67 +203,85 @@ absl::Status PieceCatalog::ForEachPiece(Visitor visit) const {
   rocksdb::ReadOptions read;
   read.fill_cache = false;
   read.readahead_size = 2 * kMiB;
-  const std::unique_ptr<rocksdb::Iterator> at(database_->db->NewIterator(read));
-  for (at->Seek(std::string(1, kPieceKind)); at->Valid(); at->Next()) {
-    ByteReader name(FromSlice(at->key()));
-    if (name.U8() != static_cast<uint8_t>(kPieceKind)) break;
-    const TenantId tenant = static_cast<TenantId>(name.U8()) << 24 |
-                            static_cast<TenantId>(name.U8()) << 16 |
-                            static_cast<TenantId>(name.U8()) << 8 | name.U8();
-    const ByteSpan digest = name.Bytes(sizeof(Digest::bytes));
-    if (!name.AtEnd()) {
-      return absl::DataLossError(absl::StrCat("index: the name of a piece has ", at->key().size(),
-                                              " bytes instead of ", kPieceKeyBytes));
+  absl::Status named;
+  const auto visit_all = [&](rocksdb::DB& db) {
+    const std::unique_ptr<rocksdb::Iterator> at(db.NewIterator(read));
+    for (at->Seek(std::string(1, kPieceKind)); at->Valid(); at->Next()) {
+      ByteReader name(FromSlice(at->key()));
+      if (name.U8() != static_cast<uint8_t>(kPieceKind)) break;
+      const TenantId tenant = static_cast<TenantId>(name.U8()) << 24 |
+                              static_cast<TenantId>(name.U8()) << 16 |
+                              static_cast<TenantId>(name.U8()) << 8 | name.U8();
+      const ByteSpan digest = name.Bytes(sizeof(Digest::bytes));
+      if (!name.AtEnd()) {
+        named =
+            absl::DataLossError(absl::StrCat("index: the name of a piece has ", at->key().size(),
+                                             " bytes instead of ", kPieceKeyBytes));
+        break;
+      }
+      Key key;
+      std::copy(digest.begin(), digest.end(), key.digest.bytes.begin());
+      visit(tenant, key, ParseCatalogValue(tenant, key, FromSlice(at->value())));
     }
-    Key key;
-    std::copy(digest.begin(), digest.end(), key.digest.bytes.begin());
-    visit(tenant, key, ParseCatalogValue(tenant, key, FromSlice(at->value())));
-  }
-  return FromRocks(at->status(), "reading the records of all pieces");
+    return at->status();
+  };
+  REPRISE_RETURN_IF_ERROR(database_->With("reading the records of all pieces", visit_all));
+  return named;
 }
 
 absl::StatusOr<std::vector<PieceCatalog::Tenant>> PieceCatalog::Tenants() const {
   std::vector<Tenant> tenants;
-  const std::unique_ptr<rocksdb::Iterator> at(database_->db->NewIterator({}));
-  for (at->Seek(std::string(1, kTenantKind)); at->Valid(); at->Next()) {
-    if (at->key().empty() || at->key()[0] != kTenantKind) break;
-    ByteReader value(FromSlice(at->value()));
-    const TenantId number = value.U32();
-    const std::string name(at->key().data() + 1, at->key().size() - 1);
-    if (!value.AtEnd() || number == 0 || number > kMaxTenants) {
-      return absl::DataLossError(absl::StrCat("index: the number of tenant '", name, "' is ",
-                                              number, " of ", at->value().size(), " bytes"));
+  absl::Status numbered;
+  const auto read_all = [&](rocksdb::DB& db) {
+    const std::unique_ptr<rocksdb::Iterator> at(db.NewIterator({}));
+    for (at->Seek(std::string(1, kTenantKind)); at->Valid(); at->Next()) {
+      if (at->key().empty() || at->key()[0] != kTenantKind) break;
+      ByteReader value(FromSlice(at->value()));
+      const TenantId number = value.U32();
+      const std::string name(at->key().data() + 1, at->key().size() - 1);
+      if (!value.AtEnd() || number == 0 || number > kMaxTenants) {
+        numbered = absl::DataLossError(absl::StrCat("index: the number of tenant '", name, "' is ",
+                                                    number, " of ", at->value().size(), " bytes"));
+        break;
+      }
+      tenants.push_back({.name = name, .number = number});
     }
-    tenants.push_back({.name = name, .number = number});
-  }
-  REPRISE_RETURN_IF_ERROR(FromRocks(at->status(), "reading the tenants"));
+    return at->status();
+  };
+  REPRISE_RETURN_IF_ERROR(database_->With("reading the tenants", read_all));
+  REPRISE_RETURN_IF_ERROR(numbered);
   return tenants;
 }
 
 absl::Status PieceCatalog::PutTenant(const Tenant& tenant) {
-  rocksdb::WriteOptions write;
-  write.sync = true;
   ByteWriter value;
   value.U32(tenant.number);
-  return FromRocks(database_->db->Put(write, absl::StrCat(std::string(1, kTenantKind), tenant.name),
-                                      AsSlice(value.bytes())),
-                   absl::StrCat("writing tenant '", tenant.name, "'"));
+  return PutSynced(absl::StrCat(std::string(1, kTenantKind), tenant.name), AsText(value.bytes()));
 }
 
 absl::StatusOr<std::optional<std::string>> PieceCatalog::NodeId() const {
-  std::string node_id;
-  const rocksdb::Status status = database_->db->Get({}, kNodeKey, &node_id);
-  if (status.IsNotFound()) return std::nullopt;
-  REPRISE_RETURN_IF_ERROR(FromRocks(status, "reading its node"));
+  std::optional<std::string> node_id;
+  REPRISE_RETURN_IF_ERROR(database_->With("reading its node", [&](rocksdb::DB& db) {
+    std::string found;
+    const rocksdb::Status status = db.Get({}, kNodeKey, &found);
+    if (status.IsNotFound()) return rocksdb::Status::OK();
+    node_id = std::move(found);
+    return status;
+  }));
   return node_id;
 }
 
 absl::Status PieceCatalog::PutNodeId(std::string_view node_id) {
+  return PutSynced(kNodeKey, node_id);
+}
+
+absl::Status PieceCatalog::PutSynced(std::string_view key, std::string_view value) {
   rocksdb::WriteOptions write;
   write.sync = true;
-  return FromRocks(
-      database_->db->Put(write, kNodeKey, rocksdb::Slice(node_id.data(), node_id.size())),
-      "writing its node");
+  return database_->With("writing a name", [&](rocksdb::DB& db) {
+    return db.Put(write, rocksdb::Slice(key.data(), key.size()),
+                  rocksdb::Slice(value.data(), value.size()));
+  });
 }
 
 }  // namespace reprise::storage

@@ -69,9 +69,10 @@ class PieceCatalog {
   };
 
   // Survives the process when it returns; with `sync` this batch and all before it also survive
-  // power loss. After an error the batch may be there after a crash, but not before Resume.
+  // power loss. After an error it is not known whether the batch is there.
   absl::Status Commit(Batch batch, bool sync);
-  // After an error, and once its reason may be gone: OK when Commit may work again.
+  // After an error, and once its reason may be gone: OK when Commit may work again. Opens the
+  // database anew if that is what it takes; calls on other threads fail meanwhile.
   absl::Status Resume();
 
   // Of its files, as far as is known without asking the disk: tables and the log of what is not in
@@ -97,6 +98,7 @@ class PieceCatalog {
  private:
   struct Database;
   explicit PieceCatalog(std::unique_ptr<Database> database);
+  absl::Status PutSynced(std::string_view key, std::string_view value);
   std::unique_ptr<Database> database_;
 };
 

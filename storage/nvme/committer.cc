@@ -55,6 +55,7 @@ struct Committer::Batch {
   absl::flat_hash_map<Number, PieceRecord> changed;
   PieceCatalog::Batch catalog;
   bool sync = false;
+  bool sync_failed = false;
 };
 
 Committer::Committer(TierState& state, absl::AnyInvocable<void()> room_made)
@@ -115,7 +116,7 @@ void Committer::ThreadMain() {
     {
       MutexLock lock(state_.mutex);
       if (status.ok()) {
-        state_.WriteSucceeded();
+        if (!batch.sync_failed) state_.WriteSucceeded();
         Install(batch);
         room = !batch.drained.empty();
       } else {
@@ -158,7 +159,8 @@ void Committer::Collect(Batch& batch) {
       if (piece->record.durable && !record.durable) sync(record);
     }
     if (piece->is_written && piece->record.durable) sync(piece->record);
-    batch.writes.push_back({.piece = std::move(piece), .verdict = {}, .status = {}});
+    batch.writes.push_back(
+        {.piece = std::move(piece), .verdict = Batch::Verdict::kFail, .status = {}});
   }
   written_ = std::move(later);
 
@@ -185,6 +187,7 @@ void Committer::Judge(Batch& batch) {
   for (const auto& [segment, sync] : batch.syncs) {
     if (sync.status.ok()) continue;
     // What the device did with what was written there is unknown from now on.
+    batch.sync_failed = true;
     state_.space.Abandon(segment);
     state_.WriteFailed(sync.status);
   }
@@ -322,14 +325,23 @@ void Committer::InstallMove(const MovedPiece& move) {
 void Committer::GiveUp(Batch& batch, const absl::Status& status) {
   using Verdict = Batch::Verdict;
   for (Batch::Write& write : batch.writes) {
+    const WrittenPiece& piece = *write.piece;
     if (write.verdict == Verdict::kPut || write.verdict == Verdict::kHarden) write.status = status;
-    if (write.piece->is_written) Discard(write.piece->record);
+    if (write.verdict == Verdict::kPut) {
+      state_.pieces.Doubt(piece.tenant, piece.key, piece.record.base.segment,
+                          piece.record.has_refinement()
+                              ? std::optional(piece.record.refinement.segment)
+                              : std::nullopt);
+    }
+    if (piece.is_written) Discard(piece.record);
   }
   for (MoveCall* call : batch.moves) {
     call->status = status;
     for (const MovedPiece& move : call->moves) {
       for (const std::optional<MovedPiece::Run>& run : move.runs) {
-        if (run.has_value()) state_.space.Discard(run->to, run->bytes);
+        if (!run.has_value()) continue;
+        state_.pieces.Doubt(move.tenant, move.key, run->to.segment, std::nullopt);
+        state_.space.Discard(run->to, run->bytes);
       }
     }
   }

@@ -286,6 +286,13 @@ void ResidentPieces::EndPassedHolds() {
   }
 }
 
+void ResidentPieces::Doubt(TenantId tenant, const Key& key, uint32_t segment,
+                           std::optional<uint32_t> other) {
+  space_.Pin(segment);
+  if (other.has_value()) space_.Pin(*other);
+  changes_.push_back({.tenant = tenant, .key = key, .pinned = {segment, other}});
+}
+
 void ResidentPieces::ReturnChanges(std::vector<Change> changes) {
   changes.insert(changes.end(), changes_.begin(), changes_.end());
   changes_ = std::move(changes);

@@ -89,6 +89,10 @@ class ResidentPieces {
   // Whether a hold keeps what is under the name from being replaced by that content.
   bool HeldWithOther(TenantId tenant, const Key& key, const ContentId& content);
 
+  // The catalog may or may not have a record of that name that points to these segments: it is to
+  // be told the truth, and until then they stay.
+  void Doubt(TenantId tenant, const Key& key, uint32_t segment, std::optional<uint32_t> other);
+
   bool has_changes() const { return !changes_.empty(); }
   std::vector<Change> TakeChanges() { return std::exchange(changes_, {}); }
   // Changes that could not be written, in front of all others.

@@ -58,8 +58,17 @@ absl::Status CheckSegmentBytes(uint64_t segment_bytes) {
                    kMaxSegmentBytes, ", whole pages of ", kPageBytes));
 }
 
+std::string ParentOf(const std::string& directory) {
+  const size_t end = directory.find_last_not_of('/');
+  const size_t slash = directory.rfind('/', end);
+  if (slash == std::string::npos) return ".";
+  return directory.substr(0, std::max<size_t>(slash, 1));
+}
+
 absl::Status WriteIdentity(Env& env, const std::string& directory, const TierIdentity& identity) {
   const std::string path = absl::StrCat(directory, "/", kNewIdentityName);
+  // The directory may be new, and what is in it only as durable as its name.
+  REPRISE_RETURN_IF_ERROR(env.SyncDirectory(ParentOf(directory)));
   {
     REPRISE_ASSIGN_OR_RETURN(const std::unique_ptr<EnvFile> file,
                              env.Open(path, OpenMode::kReplace, /*direct=*/false));

@@ -92,24 +92,43 @@ void PieceLoader::StartWaiting() {
       ++running_;
       running_bytes_ += bytes;
     }
-    Start(load);
+    if (!Start(load)) return;
   }
 }
 
-void PieceLoader::Start(const LoadPtr& load) {
+bool PieceLoader::Start(const LoadPtr& load) {
   if (load->cancelled.load(std::memory_order_relaxed)) {
-    return Complete(load, absl::CancelledError("removed before it was loaded"));
+    Complete(load, absl::CancelledError("removed before it was loaded"));
+    return true;
   }
   taking_(load->bytes());
   absl::StatusOr<std::unique_ptr<HostUpload>> upload = host_.BeginLoad(load->tenant, load->offer());
-  if (!upload.ok()) return Complete(load, upload.status());
+  if (!upload.ok()) {
+    if (absl::IsResourceExhausted(upload.status()) && Postpone(load)) return false;
+    Complete(load, upload.status());
+    return true;
+  }
   load->upload = *std::move(upload);
   load->began_with_planes = load->upload->from_offset() > 0;
   const MutableByteSpan area = load->upload->load_area();
-  if (area.empty()) return OnRead(load, absl::OkStatus());
+  if (area.empty()) {
+    OnRead(load, absl::OkStatus());
+    return true;
+  }
   nvme_.Read(load->tenant, load->key, load->piece.content_id, load->planes,
              load->upload->load_from_offset(), area,
              [this, load](absl::Status status) { OnRead(load, std::move(status)); });
+  return true;
+}
+
+bool PieceLoader::Postpone(const LoadPtr& load) {
+  MutexLock lock(mutex_);
+  // Whatever runs besides starts what waits when it ends.
+  if (running_ == 1) return false;
+  --running_;
+  running_bytes_ -= load->bytes();
+  waiting_.push_front(load);
+  return true;
 }
 
 void PieceLoader::OnRead(const LoadPtr& load, absl::Status status) {
@@ -120,6 +139,7 @@ void PieceLoader::OnRead(const LoadPtr& load, absl::Status status) {
     return;
   }
   Complete(load, absl::ResourceExhaustedError("too much waits to be verified"));
+  StartWaiting();
 }
 
 void PieceLoader::Complete(const LoadPtr& load, absl::Status status) {

@@ -64,7 +64,9 @@ class PieceLoader {
   using Name = std::pair<TenantId, Key>;
 
   void StartWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Start(const LoadPtr& load);
+  // False: there is no room now, and it waits on until one that runs ends.
+  bool Start(const LoadPtr& load) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Postpone(const LoadPtr& load) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnRead(const LoadPtr& load, absl::Status status);
   // Verifies and publishes what was read, or says why there is nothing, and answers.
   void Complete(const LoadPtr& load, absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);

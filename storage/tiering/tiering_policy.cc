@@ -65,12 +65,6 @@ int8_t OctaveOf(double seconds, double bytes) {
   return static_cast<int8_t>(std::clamp(octave, double{kMinOctave}, double{kMaxOctave}));
 }
 
-double UnfinishedWorth(size_t max_pieces, const TieringOptions& options) {
-  const double room_below = static_cast<double>(options.next_tier_pieces) /
-                            static_cast<double>(std::max<size_t>(max_pieces, 1));
-  return std::max(kUnfinishedWorth, kUnfinishedWorthPerRoomBelow * room_below);
-}
-
 bool Within(const Distortion& distortion, const Distortion& floor) {
   return distortion.key <= floor.key && distortion.value <= floor.value;
 }
@@ -163,7 +157,6 @@ bool TieringPolicy::NameEqual::operator()(const std::unique_ptr<Node>& a,
 
 TieringPolicy::TieringPolicy(size_t max_pieces, const TieringOptions& options)
     : options_(options),
-      unfinished_worth_(UnfinishedWorth(max_pieces, options)),
       model_(max_pieces),
       history_(kHistoryPerPiece * max_pieces),
       lists_(kLists) {
@@ -202,9 +195,9 @@ TrackedPiece* TieringPolicy::Insert(const PolicyPiece& piece) {
   node->turn = static_cast<uint8_t>(past.uses > 0 ? past.turn : TurnOf(node->parent));
   node->planes_held = static_cast<uint8_t>(piece.planes_held);
   node->AddRefinements(piece, options_);
-  if (octave_count_ == 0) usual_octave_ = node->octave;
   octave_sum_ += node->octave;
-  ++octave_count_;
+  bytes_sum_ += static_cast<double>(piece.size_bytes);
+  if (came_++ == 0) LearnWhatIsUsual();
   Touch(node);
   return node;
 }
@@ -265,11 +258,11 @@ Victim TieringPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> 
 
 bool TieringPolicy::WorthDemoting(const TrackedPiece& piece) const {
   const Node& node = static_cast<const Node&>(piece);
-  if (options_.next_tier_pieces == 0) return false;
+  if (options_.next_tier_bytes == 0) return false;
   if (node.child_demoted) return true;
   if (!node.reachable) return false;
   return model_.UseWithin(node.piece_class(), ReuseModel::AgeOf(calls_ - node.last_use),
-                          options_.next_tier_pieces) >= kDemotionProbability;
+                          pieces_below_) >= kDemotionProbability;
 }
 
 void TieringPolicy::SetDemoted(TrackedPiece* piece) {
@@ -357,21 +350,35 @@ void TieringPolicy::MoveAged() {
 void TieringPolicy::Learn() {
   learnt_at_ = calls_;
   model_.Learn(calls_);
-  if (octave_count_ > 0) {
-    usual_octave_ = static_cast<int>(std::lround(octave_sum_ / octave_count_));
-    octave_sum_ /= 2;
-    octave_count_ /= 2;
-  }
+  LearnWhatIsUsual();
+  octave_sum_ /= 2;
+  bytes_sum_ /= 2;
+  came_ /= 2;
+  const double unfinished_worth = UnfinishedWorth();
   std::vector<float> values(kLists, -1.0F);
   for (size_t list = 1; list < kLists; ++list) {
     const auto cell = static_cast<uint32_t>((list - 1) / kDensities);
     const uint32_t age = cell % ReuseModel::kAges;
     const double rate = model_.Value(cell / ReuseModel::kAges, age) *
-                        (age < kUnfinishedAges ? unfinished_worth_ : 1.0);
+                        (age < kUnfinishedAges ? unfinished_worth : 1.0);
     const int density = static_cast<int>((list - 1) % kDensities) - kUsualDensity;
     values[list] = static_cast<float>(std::ldexp(rate, density));
   }
   lists_.Rank(values);
+}
+
+void TieringPolicy::LearnWhatIsUsual() {
+  if (came_ == 0) return;
+  usual_octave_ = static_cast<int>(std::lround(octave_sum_ / came_));
+  const double usual_bytes = std::max(bytes_sum_ / came_, 1.0);
+  pieces_below_ =
+      static_cast<uint64_t>(static_cast<double>(options_.next_tier_bytes) / usual_bytes);
+}
+
+double TieringPolicy::UnfinishedWorth() const {
+  const double room_below =
+      static_cast<double>(pieces_below_) / static_cast<double>(std::max<size_t>(nodes_.size(), 1));
+  return std::max(kUnfinishedWorth, kUnfinishedWorthPerRoomBelow * room_below);
 }
 
 }  // namespace reprise::storage

@@ -45,8 +45,8 @@ struct TieringOptions {
   // Whether the tier above keeps the beginnings of prefixes whose ends are here, so that a piece is
   // of use without the one it builds on.
   bool below_another_tier = false;
-  // About as many pieces as the tier below holds; 0: there is none, and nothing is worth demoting.
-  uint64_t next_tier_pieces = 0;
+  // Of the tier below; 0: there is none, and nothing is worth demoting.
+  uint64_t next_tier_bytes = 0;
   // Random where a tenant could gain by making names collide.
   uint64_t name_seed = 0;
 };
@@ -94,16 +94,21 @@ class TieringPolicy final : public EvictionPolicy {
   void Settle();
   void MoveAged();
   void Learn();
+  void LearnWhatIsUsual();
+  double UnfinishedWorth() const;
 
   const TieringOptions options_;
-  const double unfinished_worth_;
   uint64_t calls_ = 0;
   uint64_t moved_at_ = 0;
   uint64_t learnt_at_ = 0;
   // Densities are told apart around this one, in octaves of seconds per byte.
   int usual_octave_ = 0;
+  // Over pieces that came lately.
   double octave_sum_ = 0;
-  double octave_count_ = 0;
+  double bytes_sum_ = 0;
+  double came_ = 0;
+  // How many of them the tier below holds.
+  uint64_t pieces_below_ = 0;
   ReuseModel model_;
   UseHistory history_;
   RankedLists lists_;

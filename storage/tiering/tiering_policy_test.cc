@@ -252,7 +252,7 @@ TEST(TieringPolicyTest, NothingIsWorthDemotingToATierThatIsNotThere) {
 }
 
 TEST(TieringPolicyTest, AncestorsOfWhatWasDemotedAreWorthIt) {
-  Tier tier({.next_tier_pieces = 1});
+  Tier tier({.next_tier_bytes = 800});
   // Nothing is ever used again, which the policy learns.
   for (uint64_t id = 100; id < 40'000; ++id) {
     tier.ShrinkTo(500);
@@ -268,7 +268,7 @@ TEST(TieringPolicyTest, AncestorsOfWhatWasDemotedAreWorthIt) {
 }
 
 TEST(TieringPolicyTest, WhatCannotBeReachedIsNotWorthDemoting) {
-  Tier tier({.next_tier_pieces = 1'000'000});
+  Tier tier({.next_tier_bytes = 800'000'000});
   tier.Insert(1);
   tier.Insert(2, {.parent = 99, .position = 3});
   EXPECT_TRUE(tier.WorthDemoting(1));
@@ -276,7 +276,7 @@ TEST(TieringPolicyTest, WhatCannotBeReachedIsNotWorthDemoting) {
 }
 
 TEST(TieringPolicyTest, LearnsThatOneUsePiecesAreNotWorthAWrite) {
-  Tier tier({.next_tier_pieces = 1000});
+  Tier tier({.next_tier_bytes = 800'000});
   uint64_t asked = 0;
   uint64_t worth = 0;
   for (uint64_t next = 0; next < 60'000; ++next) {

@@ -303,9 +303,11 @@ void DiskImage::Collect(const std::multiset<Node>& open) {
   });
 }
 
-void DiskImage::Settle(File& file, Survival& survival) {
-  for (auto& [index, versions] : file.page_versions) {
-    PageRef& page = file.pages[index];
+std::shared_ptr<DiskImage::File> DiskImage::Settled(const File& before, Survival& survival) {
+  auto file = std::make_shared<File>();
+  file->pages = before.pages;
+  for (const auto& [index, versions] : before.page_versions) {
+    PageRef& page = file->pages[index];
     page = versions[survival.Version(versions.size())];
     if (!survival.Torn()) continue;
     auto mixed = std::make_shared<Page>();
@@ -315,20 +317,17 @@ void DiskImage::Settle(File& file, Survival& survival) {
     }
     page = std::move(mixed);
   }
-  file.page_versions.clear();
-  file.lost_pages.clear();
-  if (!file.size_versions.empty()) {
-    file.size_bytes = file.size_versions[survival.Version(file.size_versions.size())];
-    file.size_versions.clear();
-  }
+  const std::vector<uint64_t>& sizes = before.size_versions;
+  file->size_bytes = sizes.empty() ? before.size_bytes : sizes[survival.Version(sizes.size())];
   // Behind its end a file is zeros, should it grow again.
-  file.pages.resize((file.size_bytes + kPageBytes - 1) / kPageBytes);
-  const size_t kept = file.size_bytes % kPageBytes;
-  if (kept > 0 && file.pages.back() != nullptr) {
-    auto cut = std::make_shared<Page>(*file.pages.back());
+  file->pages.resize((file->size_bytes + kPageBytes - 1) / kPageBytes);
+  const size_t kept = file->size_bytes % kPageBytes;
+  if (kept > 0 && file->pages.back() != nullptr) {
+    auto cut = std::make_shared<Page>(*file->pages.back());
     std::memset(cut->data() + kept, 0, kPageBytes - kept);
-    file.pages.back() = std::move(cut);
+    file->pages.back() = std::move(cut);
   }
+  return file;
 }
 
 DiskImage DiskImage::AfterPowerLoss(PowerLossMode mode, uint64_t seed) const {
@@ -340,10 +339,9 @@ DiskImage DiskImage::AfterPowerLoss(PowerLossMode mode, uint64_t seed) const {
   found.unsynced_.clear();
   found.now_ = found.durable_;
   found.Collect({});
-  for (const auto& [node, shared] : files_) {
-    if (!found.files_.contains(node)) continue;
-    if (shared->page_versions.empty() && shared->size_versions.empty()) continue;
-    Settle(found.Mutable(node), survival);
+  for (auto& [node, file] : found.files_) {
+    if (file->page_versions.empty() && file->size_versions.empty()) continue;
+    file = Settled(*file, survival);
   }
   return found;
 }

@@ -100,7 +100,7 @@ class DiskImage {
   void SetPage(File& file, uint64_t index, PageRef page);
   void SetSize(File& file, uint64_t size_bytes);
   std::set<Node> Reachable() const;
-  static void Settle(File& file, Survival& survival);
+  static std::shared_ptr<File> Settled(const File& before, Survival& survival);
 
   Node next_node_ = kRoot + 1;
   std::map<Node, std::shared_ptr<File>> files_;

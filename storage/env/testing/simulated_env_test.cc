@@ -50,6 +50,77 @@ TEST(SimulatedEnvTest, FailsTheNthCallOfAllAndOfAKind) {
   EXPECT_EQ(file->WriteAt(0, AsBytes("x")), absl::OkStatus());
 }
 
+absl::Status Queued(Env& env, EnvFile& file, DiskOperation::Kind kind) {
+  std::string bytes(4, 'x');
+  AwaitedOperation operation(kind, file, 0, std::as_writable_bytes(std::span(bytes)));
+  (*env.CreateQueue({.name = "q"}))->Submit(operation);
+  return operation.Wait();
+}
+
+// Makes one call of that kind.
+absl::Status Call(Env& env, EnvFile& file, DiskCall call) {
+  std::string bytes(4, 'x');
+  switch (call) {
+    case DiskCall::kOpen:
+      return env.Open("/a", OpenMode::kRead, false).status();
+    case DiskCall::kRead:
+      return file.ReadAt(0, std::as_writable_bytes(std::span(bytes)));
+    case DiskCall::kWrite:
+      return file.WriteAt(0, AsBytes(bytes));
+    case DiskCall::kSync:
+      return file.Sync();
+    case DiskCall::kSize:
+      return file.SizeBytes().status();
+    case DiskCall::kTruncate:
+      return file.Truncate(10);
+    case DiskCall::kPreallocate:
+      return file.Preallocate(10);
+    case DiskCall::kQueueRead:
+      return Queued(env, file, DiskOperation::Kind::kRead);
+    case DiskCall::kQueueWrite:
+      return Queued(env, file, DiskOperation::Kind::kWrite);
+    case DiskCall::kQueueSync:
+      return Queued(env, file, DiskOperation::Kind::kSync);
+    case DiskCall::kCreateQueue:
+      return env.CreateQueue({.name = "q"}).status();
+    case DiskCall::kCreateDirectory:
+      return env.CreateDirectory("/d");
+    case DiskCall::kList:
+      return env.List("/").status();
+    case DiskCall::kExists:
+      return env.Exists("/a").status();
+    case DiskCall::kDelete:
+      return env.Delete("/deleted");
+    case DiskCall::kDeleteDirectory:
+      return env.DeleteDirectory("/empty");
+    case DiskCall::kRename:
+      return env.Rename("/renamed", "/b");
+    case DiskCall::kSyncDirectory:
+      return env.SyncDirectory("/");
+    case DiskCall::kLock:
+      return env.Lock("/LOCK").status();
+    case DiskCall::kSpace:
+      return env.Space("/").status();
+  }
+  return absl::UnimplementedError("no such call");
+}
+
+TEST(SimulatedEnvTest, EveryCallSiteFailsOnceAndWorksAgain) {
+  for (size_t number = 0; number < kDiskCalls; ++number) {
+    const auto call = static_cast<DiskCall>(number);
+    for (const DiskFault fault : {DiskFault::kIoError, DiskFault::kNoSpace, DiskFault::kShort}) {
+      SimulatedEnv env({.seed = 1});
+      const auto file = Created(env, "/a", 100);
+      Created(env, "/deleted");
+      Created(env, "/renamed");
+      ASSERT_TRUE(env.CreateDirectory("/empty").ok());
+      env.faults().At(call, env.faults().calls(call), fault);
+      EXPECT_FALSE(Call(env, *file, call).ok()) << Name(call) << ", " << Name(fault);
+      EXPECT_EQ(Call(env, *file, call), absl::OkStatus()) << Name(call) << ", " << Name(fault);
+    }
+  }
+}
+
 TEST(SimulatedEnvTest, FaultsOfTransfersDoWhatTheyAreCalled) {
   SimulatedEnv env({.seed = 2});
   const auto file = Created(env, "/a", 4 * kPage);
@@ -137,6 +208,7 @@ std::vector<int> OrderOfDone(uint64_t seed, bool postpone_first) {
   std::vector<int> order;
   std::deque<Numbered> operations;
   std::vector<DiskOperation*> batch;
+  batch.reserve(10);
   for (int number = 0; number < 10; ++number) {
     batch.push_back(&operations.emplace_back(*file, number, order));
   }
