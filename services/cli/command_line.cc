@@ -94,6 +94,10 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       ->type_name("DIR");
   command.add_option("--disk-size", to.disk_size, "What everything in --disk may take")
       ->type_name("SIZE");
+  command
+      .add_option("--floor", to.floor,
+                  "Give up precision before pieces, down to this error of K and V [0: never]")
+      ->type_name("ERROR");
   command.add_option("--metrics", to.metrics, "Metrics and health, or \"off\" [127.0.0.1:9470]")
       ->type_name("HOST:PORT");
   command.add_option("--config", to.config, "YAML file with the same names; flags win")

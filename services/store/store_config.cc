@@ -6,6 +6,7 @@
 #include <set>
 #include <sstream>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include <yaml-cpp/yaml.h>
 
@@ -74,10 +75,10 @@ class YamlApplier {
                         const YAML::Node& value) {
     if (key == "tenants") return ApplyTenants(value, key_node);
     if (key != "listen" && key != "data" && key != "memory" && key != "disk" &&
-        key != "disk_size" && key != "metrics" && key != "log_level") {
+        key != "disk_size" && key != "floor" && key != "metrics" && key != "log_level") {
       return Error(key_node, absl::StrCat("unknown key \"", key,
                                           "\"; the keys are listen, data, memory, disk, disk_size, "
-                                          "metrics, log_level and tenants"));
+                                          "floor, metrics, log_level and tenants"));
     }
     REPRISE_ASSIGN_OR_RETURN(std::string text, Scalar(value, key, key_node));
     const bool is_address = key == "listen" || key == "data" || key == "metrics";
@@ -97,6 +98,10 @@ class YamlApplier {
       absl::StatusOr<uint64_t> bytes = ParseByteSize(text);
       if (!bytes.ok()) return ErrorFrom(value, bytes.status());
       (key == "memory" ? config_.memory_bytes : config_.disk_bytes) = *bytes;
+    } else if (key == "floor") {
+      absl::StatusOr<float> floor = ParseFloor(text);
+      if (!floor.ok()) return ErrorFrom(value, floor.status());
+      config_.floor = *floor;
     } else {
       absl::StatusOr<LogLevel> level = ParseLogLevel(text);
       if (!level.ok()) return ErrorFrom(value, level.status());
@@ -199,6 +204,13 @@ absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name) {
   if (name == kOff) return LogLevel::kOff;
   return absl::InvalidArgumentError(absl::StrCat(
       "\"", ToAbsl(name), "\" is not a log level: write debug, info, warning, error or off"));
+}
+
+absl::StatusOr<float> ParseFloor(std::string_view text) {
+  float floor = 0;
+  if (absl::SimpleAtof(ToAbsl(text), &floor) && floor >= 0 && floor < 1) return floor;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", ToAbsl(text), "\" is no error of K and V: write a number from 0 (exact) to below 1"));
 }
 
 absl::StatusOr<std::string> ReadCredentialFile(const std::string& path) {

@@ -43,6 +43,9 @@ struct StoreConfig {
   // Where pieces are kept beyond memory; empty: nowhere. Goes with disk_bytes.
   std::string disk;
   std::optional<uint64_t> disk_bytes;
+  // The worst error of K or V (chunk/container.h, Distortion) down to which precision is given up
+  // before pieces are; 0: pieces go whole.
+  float floor = 0;
   // Prometheus metrics and health, "host:port" or "off".
   std::string metrics = "127.0.0.1:9470";
   LogLevel log_level = LogLevel::kInfo;
@@ -63,6 +66,10 @@ absl::Status ApplyYamlFile(const std::string& path, StoreConfig& config);
 
 // One line of the log level's name: "debug", "info", "warning", "error" or "off".
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name);
+
+// An error of K or V: a number from 0 up to, but not including, 1. INVALID_ARGUMENT for anything
+// else.
+absl::StatusOr<float> ParseFloor(std::string_view text);
 
 // A file's text without trailing line ends. NOT_FOUND naming the path and the reason when it cannot
 // be read, INVALID_ARGUMENT when it is empty or longer than kMaxCredentialBytes.

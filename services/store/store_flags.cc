@@ -53,6 +53,11 @@ absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags) {
     if (!bytes.ok()) return Annotate(bytes.status(), "--disk-size");
     config.disk_bytes = *bytes;
   }
+  if (flags.floor.has_value()) {
+    const absl::StatusOr<float> floor = ParseFloor(*flags.floor);
+    if (!floor.ok()) return Annotate(floor.status(), "--floor");
+    config.floor = *floor;
+  }
   if (flags.log_level.has_value()) {
     const absl::StatusOr<LogLevel> level = ParseLogLevel(*flags.log_level);
     if (!level.ok()) return Annotate(level.status(), "--log-level");

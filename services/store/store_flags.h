@@ -17,6 +17,7 @@ struct StoreFlags {
   std::optional<std::string> memory;
   std::optional<std::string> disk;
   std::optional<std::string> disk_size;
+  std::optional<std::string> floor;
   std::optional<std::string> metrics;
   std::optional<std::string> log_level;
 };

@@ -30,10 +30,6 @@ namespace {
 
 constexpr size_t kMaxHandlerThreads = 8;
 
-// Of the pieces that a disk holds, to reckon how soon it turns over: about 256 tokens of a model of
-// some billion parameters.
-constexpr uint64_t kUsualPieceBytes = 1 * kMiB;
-
 storage::PolicyFactory MakeTiering(const storage::TieringOptions& options) {
   return [options](size_t max_pieces) {
     return std::make_unique<storage::TieringPolicy>(max_pieces, options);
@@ -134,7 +130,8 @@ absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
   std::random_device random;
   storage::TieringOptions tiering;
   tiering.name_seed = uint64_t{random()} << 32 | random();
-  tiering.next_tier_pieces = config.disk_bytes.value_or(0) / kUsualPieceBytes;
+  tiering.floor = {.key = config.floor, .value = config.floor};
+  tiering.next_tier_bytes = config.disk_bytes.value_or(0);
   const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes,
                                        .make_policy = MakeTiering(tiering)};
   if (config.disk.empty()) {
@@ -148,7 +145,8 @@ absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
   nvme.directory = config.disk;
   nvme.budget_bytes = *config.disk_bytes;
   nvme.memory_bytes = memory_.disk_bytes;
-  tiering.next_tier_pieces = 0;
+  nvme.floor = tiering.floor;
+  tiering.next_tier_bytes = 0;
   tiering.below_another_tier = true;
   nvme.make_policy = MakeTiering(tiering);
   REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::TieredStore> store,
