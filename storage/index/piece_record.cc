@@ -95,6 +95,10 @@ absl::Status ReadLevels(ByteReader& reader, bool last_is_exact, PieceSummary& su
           distortion.key < 0 || distortion.value < 0) {
         return Malformed(absl::StrCat("the distortion of level ", level));
       }
+      // It would have another length when it is written again.
+      if (level + 1 == summary.level_count && IsExact(distortion)) {
+        return Malformed("its last level is exact and its flags say that it is not");
+      }
     }
     summary.all_levels[level] = {.bytes = total, .distortion = distortion};
   }

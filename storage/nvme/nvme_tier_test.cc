@@ -1,5 +1,8 @@
 #include "storage/nvme/nvme_tier.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,8 +19,6 @@
 
 namespace reprise::storage {
 namespace {
-
-using ::testing::ElementsAre;
 
 class NvmeTierTest : public ::testing::Test {
  protected:
@@ -125,6 +126,108 @@ TEST_F(NvmeTierTest, WhatDoesNotFitMakesRoomAndTheBudgetHolds) {
   EXPECT_LE(usage.bytes_on_disk, options_.budget_bytes);
   EXPECT_EQ(usage.damaged_pieces, 0u);
   EXPECT_EQ(Look(tier, 1, pieces.back()), Found::kIntact);
+}
+
+TEST_F(NvmeTierTest, ListsAndRemovesInTheOrderOfKeysWithinTenantAndNamespace) {
+  NvmeTier& tier = Open();
+  std::map<Key, bool> odd_by_key;
+  for (int i = 0; i < 50; ++i) {
+    const Key key = TestKey(std::to_string(i));
+    const std::vector<std::byte> piece =
+        Build({.key = key, .fingerprint = TestFingerprint(i % 2 != 0 ? "odd" : "even")});
+    ASSERT_EQ(WriteTo(tier, piece, {.tenant = 1}), absl::OkStatus());
+    ASSERT_EQ(WriteTo(tier, piece, {.tenant = 2}), absl::OkStatus());
+    odd_by_key[key] = i % 2 != 0;
+  }
+  const Digest odd = TestFingerprint("odd");
+  for (const Digest* fingerprint : {static_cast<const Digest*>(nullptr), &odd}) {
+    std::vector<Key> expected;
+    for (const auto& [key, is_odd] : odd_by_key) {
+      if (fingerprint == nullptr || is_odd) expected.push_back(key);
+    }
+    std::vector<Key> listed;
+    for (bool more = true; more;) {
+      const std::optional<Key> after = listed.empty() ? std::nullopt : std::optional(listed.back());
+      const ListPage page = tier.List(1, after.has_value() ? &*after : nullptr, 7, fingerprint);
+      for (const ListPage::Entry& entry : page.pieces) listed.push_back(entry.key);
+      more = page.more;
+    }
+    EXPECT_EQ(listed, expected);
+  }
+  EXPECT_EQ(tier.RemoveNamespace(1, odd), 25u);
+  EXPECT_EQ(tier.RemoveNamespace(1, odd), 0u);
+  EXPECT_EQ(tier.List(1, nullptr, 100, nullptr).pieces.size(), 25u);
+  EXPECT_EQ(tier.List(2, nullptr, 100, nullptr).pieces.size(), 50u);
+}
+
+TEST_F(NvmeTierTest, AHeldPieceOutlivesAnyPressureUntilItsHoldEnds) {
+  NvmeTier& tier = Open();
+  ASSERT_EQ(WriteTo(tier, Piece("held")), absl::OkStatus());
+  EXPECT_FALSE(
+      tier.Hold(1, TestKey("held"), 4, Deadline::After(std::chrono::seconds(9), env_.clock())))
+      << "it has no such level";
+  EXPECT_FALSE(
+      tier.Hold(1, TestKey("absent"), 0, Deadline::After(std::chrono::seconds(9), env_.clock())));
+  ASSERT_TRUE(
+      tier.Hold(1, TestKey("held"), 3, Deadline::After(std::chrono::seconds(9), env_.clock())));
+  const auto press = [&](int round) {
+    for (int i = 0; i < 400; ++i) {
+      ASSERT_EQ(WriteTo(tier, Piece(std::to_string(round * 1000 + i))), absl::OkStatus());
+    }
+  };
+  press(1);
+  EXPECT_EQ(Look(tier, 1, Piece("held")), Found::kIntact);
+  // Nor is it replaced by other content.
+  EXPECT_TRUE(absl::IsResourceExhausted(WriteTo(tier, Piece("held", 10'000, 4, /*seed=*/2))));
+  env_.manual_clock().Advance(std::chrono::seconds(10));
+  EXPECT_EQ(WriteTo(tier, Piece("held", 10'000, 4, /*seed=*/2)), absl::OkStatus());
+  press(2);
+  EXPECT_FALSE(tier.Describe(1, TestKey("held")).has_value());
+}
+
+TEST_F(NvmeTierTest, PlanesGoBeforePiecesAndWhatStaysIsRead) {
+  options_.floor = {.key = 0.5};  // three planes in one run
+  options_.make_policy = [](size_t) { return std::make_unique<PlanesFirst>(); };
+  NvmeTier* tier = &Open();
+  std::vector<std::vector<std::byte>> pieces;
+  for (int i = 0; i < 220; ++i) {
+    pieces.push_back(Piece(std::to_string(i)));
+    ASSERT_EQ(WriteTo(*tier, pieces.back()), absl::OkStatus());
+  }
+  EXPECT_EQ(tier->usage().evicted_pieces, 0u);
+  EXPECT_GT(tier->usage().shed_pieces, 50u);
+  for (int start = 0; start < 2; ++start) {
+    if (start == 1) tier = &Open();
+    uint32_t fewest = 4;
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      EXPECT_EQ(Look(*tier, 1, pieces[i]), Found::kIntact) << i;
+      fewest = std::min(fewest, tier->Describe(1, TestKey(std::to_string(i)))->planes_held);
+    }
+    EXPECT_LT(fewest, 4u);
+    // A piece that is written again gets its planes back.
+    if (start == 0) {
+      ASSERT_EQ(WriteTo(*tier, pieces[0]), absl::OkStatus());
+      EXPECT_EQ(tier->Describe(1, TestKey("0"))->planes_held, 4u);
+    }
+  }
+}
+
+TEST_F(NvmeTierTest, WorksOnTheMachinesDisk) {
+  const std::filesystem::path directory =
+      std::filesystem::path(::testing::TempDir()) / "reprise_nvme_tier_test";
+  std::filesystem::remove_all(directory);
+  options_.directory = directory.string();
+  options_.env = &Env::Machine();
+  std::vector<std::vector<std::byte>> pieces;
+  for (int i = 0; i < 64; ++i) pieces.push_back(Piece(std::to_string(i)));
+  EXPECT_EQ(WriteAll(Open(), pieces, {.durable = true}), absl::OkStatus());
+  NvmeTier& tier = Open();
+  for (const std::vector<std::byte>& piece : pieces) {
+    EXPECT_EQ(Look(tier, 1, piece), Found::kIntact);
+  }
+  EXPECT_EQ(ScrubAll(tier), 0u);
+  tier_.reset();
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace
