@@ -30,10 +30,6 @@ namespace {
 
 constexpr size_t kMaxHandlerThreads = 8;
 
-// Of the pieces that a disk holds, to reckon how soon it turns over: about 256 tokens of a model of
-// some billion parameters.
-constexpr uint64_t kUsualPieceBytes = 1 * kMiB;
-
 storage::PolicyFactory MakeTiering(const storage::TieringOptions& options) {
   return [options](size_t max_pieces) {
     return std::make_unique<storage::TieringPolicy>(max_pieces, options);
@@ -131,24 +127,26 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreCo
 }
 
 absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
-  std::random_device random;
-  storage::TieringOptions tiering;
-  tiering.name_seed = uint64_t{random()} << 32 | random();
-  tiering.next_tier_pieces = config.disk_bytes.value_or(0) / kUsualPieceBytes;
-  const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes,
-                                       .make_policy = MakeTiering(tiering)};
   if (config.disk.empty()) {
+    // Without a tier below, what was just published should outlast what was used before: a decode
+    // worker is about to ask for it.
     REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::HostStore> store,
-                             storage::HostStore::Create(host));
+                             storage::HostStore::Create({.budget_bytes = memory_.pieces_bytes}));
     host_ = store.get();
     pieces_ = std::move(store);
     return absl::OkStatus();
   }
+  std::random_device random;
+  storage::TieringOptions tiering;
+  tiering.name_seed = uint64_t{random()} << 32 | random();
+  tiering.next_tier_bytes = *config.disk_bytes;
+  const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes,
+                                       .make_policy = MakeTiering(tiering)};
   storage::NvmeOptions nvme;
   nvme.directory = config.disk;
   nvme.budget_bytes = *config.disk_bytes;
   nvme.memory_bytes = memory_.disk_bytes;
-  tiering.next_tier_pieces = 0;
+  tiering.next_tier_bytes = 0;
   tiering.below_another_tier = true;
   nvme.make_policy = MakeTiering(tiering);
   REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::TieredStore> store,
