@@ -99,8 +99,8 @@ def _rows(prompts: Prompts, lossless: int) -> dict[str, Row]:
         "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc", tier="host"),
         "partial_whole": Row("second prompt recomputed", partial),
         "partial": Row("second prompt, shared part loaded", partial, shared, "ucx", tier="host"),
-        "restarted": Row("... after the store's restart", whole, chunks, "ucx", lossless, "nvme"),
-        "killed": Row("... after a kill of the store", whole, chunks, "ucx", lossless, "nvme"),
+        "restarted": Row("prompt loaded after a restart", whole, chunks, "ucx", lossless, "nvme"),
+        "killed": Row("prompt loaded after a kill", whole, chunks, "ucx", lossless, "nvme"),
     }
 
 
