@@ -71,6 +71,7 @@ Committer::~Committer() {
 }
 
 void Committer::Add(std::unique_ptr<WrittenPiece> piece) {
+  state_.mutex.AssertHeld();
   written_.push_back(std::move(piece));
   state_.wake_committer.notify_all();
 }

@@ -48,7 +48,8 @@ class Committer {
   // Commits what was added; afterwards nothing may be.
   ~Committer();
 
-  void Add(std::unique_ptr<WrittenPiece> piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+  // Under the lock of the state, which clang does not see to be the caller's.
+  void Add(std::unique_ptr<WrittenPiece> piece);
 
   // Durably; blocks until done. Runs of pieces that changed meanwhile are given up.
   absl::Status Move(std::vector<MovedPiece> moves) ABSL_LOCKS_EXCLUDED(state_.mutex);

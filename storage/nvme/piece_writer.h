@@ -30,7 +30,11 @@ class PieceWriter {
 
   // Begins what waits for an empty segment, as far as there is room now.
   void DispatchWaiting() ABSL_LOCKS_EXCLUDED(state_.mutex);
-  bool has_waiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex) { return !waiting_.empty(); }
+  // Under the lock of the state, as Committer::Add.
+  bool has_waiting() const {
+    state_.mutex.AssertHeld();
+    return !waiting_.empty();
+  }
   // There will be no room for what waits.
   void FailWaiting(const absl::Status& status) ABSL_LOCKS_EXCLUDED(state_.mutex);
 
