@@ -32,9 +32,11 @@ constexpr int kMaxOctave = 100;
 constexpr uint32_t kUnfinishedAges = 6;
 constexpr double kUnfinishedWorth = 2.5;
 constexpr double kUnfinishedWorthPerRoomBelow = 0.75;
-// A write to the next tier pays when one in twenty of such pieces is used before it would be
-// evicted there.
-constexpr double kDemotionProbability = 0.05;
+// Pieces that came or were used within as many calls as an eighth of all pieces are fresh.
+constexpr size_t kFreshShare = 8;
+// A write to the next tier pays when one in six of such pieces is used before it would be evicted
+// there.
+constexpr double kDemotionProbability = 1.0 / 6;
 // Pieces that cannot be reached; then a list for each class, age and density.
 constexpr RankedLists::List kUnreachable = 0;
 constexpr size_t kLists = 1 + size_t{ReuseModel::kClasses} * ReuseModel::kAges * kDensities;
@@ -236,6 +238,13 @@ void TieringPolicy::Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t /*s
 
 Victim TieringPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
   Settle();
+  const Victim victim = ChooseVictim(/*fresh_too=*/false, can_evict);
+  return victim.piece != nullptr ? victim : ChooseVictim(/*fresh_too=*/true, can_evict);
+}
+
+Victim TieringPolicy::ChooseVictim(bool fresh_too,
+                                   absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
+  const uint64_t fresh_calls = nodes_.size() / kFreshShare;
   for (auto list = lists_.Lowest(); list.has_value(); list = lists_.NextAfter(*list)) {
     RankedLists::Entry* next = nullptr;
     for (RankedLists::Entry* entry = lists_.Oldest(*list); entry != nullptr; entry = next) {
@@ -248,6 +257,8 @@ Victim TieringPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> 
         Place(node);
         continue;
       }
+      // What follows in the list is fresher still.
+      if (!fresh_too && calls_ - node->last_use < fresh_calls) break;
       if (!can_evict(*node)) continue;
       const Node::Refinement* step = node->next_refinement();
       return {.piece = node, .keep_planes = step == nullptr ? 0u : step->keep_planes};

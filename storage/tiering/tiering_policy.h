@@ -7,7 +7,7 @@
 // which turn of a conversation it first came. Refinement planes above the floor count as a share of
 // their piece's seconds. Victims: first pieces that no reader can reach because the one before them
 // is missing, then what is worth least, whether that is a plane or a piece on which no resident one
-// builds.
+// builds. What came or was used last (an eighth of all) goes only when nothing older may.
 //
 // A piece at position p builds on the piece of its tenant whose key is its parent and whose
 // position is p - 1. Pieces are known by 64-bit hashes of tenant, position and key, which are
@@ -85,6 +85,7 @@ class TieringPolicy final : public EvictionPolicy {
     bool operator()(const std::unique_ptr<Node>& a, const std::unique_ptr<Node>& b) const;
   };
 
+  Victim ChooseVictim(bool fresh_too, absl::FunctionRef<bool(const TrackedPiece&)> can_evict);
   Node* Find(uint64_t name) const;
   bool Reachable(const Node& node) const;
   uint32_t TurnOf(uint64_t parent_name) const;

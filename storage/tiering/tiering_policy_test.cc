@@ -186,6 +186,24 @@ TEST(TieringPolicyTest, AHeldPieceIsNoVictimAndKeepsItsAncestors) {
   EXPECT_THAT(tier.Drain(), ElementsAre(2, 1, 0));
 }
 
+// Whoever was told that a prompt is published must have the time to ask for it.
+TEST(TieringPolicyTest, WhatJustCameOutlastsWhatIsWorthMore) {
+  Tier tier;
+  for (uint64_t id = 0; id < 80; ++id) tier.Insert(id, {.seconds = 100});
+  for (uint64_t id = 100; id < 110; ++id) tier.Insert(id, {.seconds = 0});
+  // Of 90 pieces the last 11 to come are fresh, of 80 the last 10.
+  for (int i = 0; i < 10; ++i) {
+    const auto given_up = tier.GiveUp();
+    ASSERT_TRUE(given_up.has_value());
+    EXPECT_LT(given_up->id, 80);
+  }
+  // Where nothing older may go, fresh pieces do.
+  for (const uint64_t id : tier.ids()) tier.SetHeld(id, id < 80);
+  const auto given_up = tier.GiveUp();
+  ASSERT_TRUE(given_up.has_value());
+  EXPECT_GE(given_up->id, 100);
+}
+
 TEST(TieringPolicyTest, PassesOverWhatIsTurnedDown) {
   Tier tier;
   for (uint64_t id = 0; id < 3; ++id) tier.Insert(id);
