@@ -8,7 +8,9 @@ STATISTICS=/sys/class/net/eth0/statistics
 COUNTERS=/sys/class/infiniband/rxe0/ports/1/hw_counters
 MIB=1048576
 
+# The device's counters say whether packets were lost, sent again or refused.
 fail() {
+  (cd $COUNTERS && grep -v '^0$' ./*) | sed 's/^/counter /'
   echo "@failed $*"
   exit 1
 }

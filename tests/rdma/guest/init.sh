@@ -36,6 +36,8 @@ ulimit -l unlimited
 export OWN_DATA="10.1.0.$((N + 1))" STORE_DATA=10.1.0.1 STORE_PLAIN=10.2.0.1
 # No TCP: what UCX carries goes over the RDMA device or not at all.
 export UCX_TLS=rc UCX_NET_DEVICES=rxe0:1 UCX_IB_GID_INDEX="${gid##*/}"
+# On a busy host a machine may stand still for seconds, which must not count as a lost peer.
+export UCX_RC_TIMEOUT=4s
 # UCX compares a field of UD packets that Soft-RoCE leaves empty, and would drop them all.
 export UCX_UD_VERBS_ETH_DGID_CHECK=n
 sh "/guest/$ROLE.sh"
