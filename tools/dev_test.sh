@@ -16,8 +16,9 @@ run_ctest() {
 # The pytest folders that exist; tests/tidy first: it is quick and says what is wrong with a file.
 python_test_folders() {
   local folder tests=(-name '*_test.py' -o -name 'test_*.py')
-  for folder in tests/tidy tests/golden tools bench client/python client/connectors \
-    tests/integration; do
+  local folders=(tests/tidy tests/golden tests/rdma tools bench client/python client/connectors)
+  folders+=(tests/integration)
+  for folder in "${folders[@]}"; do
     [[ -z $(find "$ROOT/$folder" \( "${tests[@]}" \) -print -quit 2>/dev/null) ]] || echo "$folder"
   done
 }

@@ -29,7 +29,8 @@ absl::StatusOr<Connection> Connect(const StoreFlags& flags) {
   }
   if (flags.carrier == "ucx") options.carrier = Carrier::kUcx;
   if (flags.carrier == "grpc") options.carrier = Carrier::kGrpc;
-  options.connect_timeout = std::min(options.connect_timeout, timeout);
+  // A slow machine gets more time to connect by a longer --timeout; the default keeps its 5 s.
+  options.connect_timeout = std::min(std::max(options.connect_timeout, timeout / 12), timeout);
   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(std::move(options));
   if (!client.ok()) {
     const bool is_named = client.status().message().find(flags.address) != absl::string_view::npos;

@@ -1,4 +1,5 @@
 #include "transport/conformance.h"
+#include "transport/ucx/testing/test_address.h"
 #include "transport/ucx/ucx_transport.h"
 
 namespace reprise::transport {
@@ -7,7 +8,7 @@ namespace {
 class UcxUnderTest final : public CarrierUnderTest {
  public:
   absl::StatusOr<std::unique_ptr<Server>> StartServer(Service& service) override {
-    return UcxServer::Create({.listen = "127.0.0.1:0", .service = &service});
+    return UcxServer::Create({.listen = TestAddress(), .service = &service});
   }
 
   absl::StatusOr<ConformanceConnection> Connect(Server& server, std::string hello,

@@ -22,6 +22,7 @@
 #include "common/limits.h"
 #include "transport/conformance.h"
 #include "transport/ucx/channel_core.h"
+#include "transport/ucx/testing/test_address.h"
 #include "transport/ucx/ucx_transport.h"
 
 extern char** environ;  // NOLINT
@@ -118,7 +119,7 @@ int Serve() {
     MutexLock lock(mutex);
     swallowed.emplace_back(std::move(request), std::move(responder));
   });
-  const auto server = UcxServer::Create({.listen = "127.0.0.1:0", .service = &service});
+  const auto server = UcxServer::Create({.listen = TestAddress(), .service = &service});
   if (!server.ok()) return 1;
   std::cout << (*server)->address() << std::endl;
   pause();
@@ -217,7 +218,7 @@ TEST(UcxFaultTest, AStoppedServerIsADeadline) {
 TEST(UcxFaultTest, AKilledClientIsALostSession) {
   TestService service;
   ServeStreams(service);
-  auto server = UcxServer::Create({.listen = "127.0.0.1:0", .service = &service});
+  auto server = UcxServer::Create({.listen = TestAddress(), .service = &service});
   ASSERT_TRUE(server.ok()) << server.status();
   const OtherProcess client("--fetch", (*server)->address());
   ASSERT_EQ(client.first_line(), "fetching");
@@ -236,7 +237,7 @@ TEST(UcxFaultTest, NobodyListeningIsUnavailableAndNamesTheAddress) {
   std::string address;
   {
     TestService service;
-    const auto server = UcxServer::Create({.listen = "127.0.0.1:0", .service = &service});
+    const auto server = UcxServer::Create({.listen = TestAddress(), .service = &service});
     ASSERT_TRUE(server.ok()) << server.status();
     address = (*server)->address();
   }
@@ -252,7 +253,7 @@ TEST(UcxFaultTest, NobodyListeningIsUnavailableAndNamesTheAddress) {
 TEST(UcxFaultTest, APortInUseIsUnavailableAndIsFreeAfterTheServer) {
   TestService service;
   ServeStreams(service);
-  auto first = UcxServer::Create({.listen = "127.0.0.1:0", .service = &service});
+  auto first = UcxServer::Create({.listen = TestAddress(), .service = &service});
   ASSERT_TRUE(first.ok()) << first.status();
   const std::string address = (*first)->address();
   const absl::Status status = UcxServer::Create({.listen = address, .service = &service}).status();
@@ -304,7 +305,7 @@ TEST(UcxFaultTest, ConnectingAThousandTimesLeaksNoDescriptor) {
 #endif
   TestService service;
   ServeStreams(service);
-  const auto server = UcxServer::Create({.listen = "127.0.0.1:0", .service = &service});
+  const auto server = UcxServer::Create({.listen = TestAddress(), .service = &service});
   ASSERT_TRUE(server.ok()) << server.status();
   size_t open_at_first = 0;
   for (int i = 0; i < kCycles; ++i) {
@@ -331,7 +332,7 @@ TEST(UcxFaultTest, DeadlinesFollowTheInjectedClock) {
   });
   ManualClock clock;
   const auto server =
-      UcxServer::Create({.listen = "127.0.0.1:0", .service = &service, .clock = &clock});
+      UcxServer::Create({.listen = TestAddress(), .service = &service, .clock = &clock});
   ASSERT_TRUE(server.ok()) << server.status();
   const auto connection = ConnectUcx(
       {.address = (*server)->address(), .hello = std::string(kGoodHello), .clock = &clock},

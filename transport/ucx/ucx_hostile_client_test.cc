@@ -10,6 +10,7 @@
 #include "transport/conformance.h"
 #include "transport/ucx/server_core.h"
 #include "transport/ucx/testing/raw_peer.h"
+#include "transport/ucx/testing/test_address.h"
 #include "transport/ucx/ucx_transport.h"
 
 namespace reprise::transport {
@@ -44,7 +45,7 @@ class UcxHostileClientTest : public ::testing::Test {
       responder->Send(Part{std::string(kLargeBytes, 'l'), SharedBytes()});
       responder->Complete(absl::OkStatus());
     });
-    auto server = UcxServer::Create({.listen = "127.0.0.1:0",
+    auto server = UcxServer::Create({.listen = TestAddress(),
                                      .service = &service_,
                                      .receive_bytes = 4 * kMaxPartBytes,
                                      .clock = &clock_});

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "transport/ucx/socket_address.h"
+#include "transport/ucx/testing/test_address.h"
 
 namespace reprise::transport {
 
@@ -35,7 +36,7 @@ RawPeer::~RawPeer() {
 }
 
 absl::Status RawPeer::Listen() {
-  REPRISE_ASSIGN_OR_RETURN(const std::vector<SocketAddress> any, ResolveAddress("127.0.0.1:0"));
+  REPRISE_ASSIGN_OR_RETURN(const std::vector<SocketAddress> any, ResolveAddress(TestAddress()));
   REPRISE_ASSIGN_OR_RETURN(
       listener_, Listener::Create(*worker_, any.front(), [this](const ConnectionRequest& request) {
         ucp_ep_params_t params{};

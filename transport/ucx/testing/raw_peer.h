@@ -33,7 +33,7 @@ class RawPeer {
   RawPeer(const RawPeer&) = delete;
   RawPeer& operator=(const RawPeer&) = delete;
 
-  // Listens on a free port of 127.0.0.1 and accepts everybody.
+  // Listens at TestAddress() and accepts everybody.
   absl::Status Listen();
   std::string address() const { return listener_->address().ToString(); }
   // Connects to a server; does not wait.
