@@ -64,9 +64,9 @@ class ConnectedClient final : public Client {
                          Deadline deadline) override {
     return BeginLoad(core_, keys, first, count, std::move(views), options, deadline);
   }
-  Async<PublishResult> PublishPiece(SharedBytes container, uint64_t position,
+  Async<PublishResult> PublishPiece(SharedBytes container, PieceOptions options,
                                     Deadline deadline) override {
-    return BeginPublishPiece(core_, std::move(container), position, deadline);
+    return BeginPublishPiece(core_, std::move(container), options, deadline);
   }
   Async<ObjectBytes> FetchPiece(const Key& key, std::optional<Digest> fingerprint, uint32_t level,
                                 Deadline deadline) override {

@@ -207,7 +207,7 @@ TEST_F(ClientTest, PiecesTravelAsTheyAre) {
   for (size_t i = 0; i < file.size(); ++i) file[i] = static_cast<std::byte>(i * 31 + i / 4096);
   auto container = EncodeFile(*key, fingerprint, file);
   ASSERT_TRUE(container.ok()) << container.status();
-  auto published = client_->PublishPiece(SharedBytes::CopyOf(*container), 0, Soon()).Wait();
+  auto published = client_->PublishPiece(SharedBytes::CopyOf(*container), {}, Soon()).Wait();
   ASSERT_TRUE(published.ok()) << published.status();
   EXPECT_EQ(published->pieces_stored, 1u);
   EXPECT_EQ(published->bytes_sent, container->size());
@@ -232,10 +232,10 @@ TEST_F(ClientTest, ATruncatedContainerIsNotSent) {
   const int before = store_.requests(v1::PUBLISH);
   container.pop_back();
   EXPECT_TRUE(absl::IsDataLoss(
-      client_->PublishPiece(SharedBytes::CopyOf(container), 0, Soon()).Wait().status()));
+      client_->PublishPiece(SharedBytes::CopyOf(container), {}, Soon()).Wait().status()));
   container.resize(100);
   EXPECT_TRUE(absl::IsDataLoss(
-      client_->PublishPiece(SharedBytes::CopyOf(container), 0, Soon()).Wait().status()));
+      client_->PublishPiece(SharedBytes::CopyOf(container), {}, Soon()).Wait().status()));
   EXPECT_EQ(store_.requests(v1::PUBLISH), before);
 }
 

@@ -28,7 +28,7 @@ Async<LookupResult> BeginLookup(Core& core, const PrefixKeys& keys, LookupOption
 Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t chunk_count,
                                   std::vector<GroupViews> views, PublishOptions options,
                                   Deadline deadline);
-Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64_t position,
+Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceOptions options,
                                        Deadline deadline);
 
 Async<LoadResult> BeginLoad(Core& core, const PrefixKeys& keys, uint32_t first, uint32_t count,

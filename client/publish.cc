@@ -30,9 +30,10 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
  public:
   // Without a namespace: `pieces` come encoded.
   PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces,
-                   std::optional<Namespace> name_space)
+                   std::optional<Namespace> name_space, bool durable)
       : OperationOf(publish_core, deadline),
         name_space_(std::move(name_space)),
+        durable_(durable),
         uploads_(pieces.size()) {
     for (size_t i = 0; i < pieces.size(); ++i) uploads_[i].piece = std::move(pieces[i]);
   }
@@ -82,6 +83,8 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
 
   const std::optional<Namespace> name_space_;
+  // What is held counts only once the store has answered for it: a first step asks for that.
+  const bool durable_;
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<size_t> open_
@@ -131,7 +134,9 @@ void PublishOperation::OnLookup(size_t first, size_t end,
       Upload& upload = uploads_[i];
       if (!state) continue;
       // What is not encoded yet can be compared once it is.
-      if (upload.piece.encoded() ? upload.piece.IsReachedBy(*state) : IsExact(*state)) {
+      if (durable_) {
+        upload.held = std::move(state);
+      } else if (upload.piece.encoded() ? upload.piece.IsReachedBy(*state) : IsExact(*state)) {
         upload.outcome = Outcome::kAlreadyHeld;
         upload.piece.container = {};
         ++result_.pieces_already_held;
@@ -252,7 +257,7 @@ void PublishOperation::Turn() {
 void PublishOperation::TakeEncoded(size_t index, OutgoingPiece piece) {
   Upload& upload = uploads_[index];
   ++next_encoding_;
-  if (upload.held && piece.IsReachedBy(*upload.held)) {
+  if (!durable_ && upload.held && piece.IsReachedBy(*upload.held)) {
     upload.outcome = Outcome::kAlreadyHeld;
     ++result_.pieces_already_held;
     return;
@@ -278,7 +283,8 @@ PublishOperation::Step PublishOperation::StepOf(size_t index) {
   Upload& upload = uploads_[index];
   const OutgoingPiece& piece = upload.piece;
   // Where the store goes on from what it has is in its first answer; nothing is sent in vain.
-  const bool only_asks = !upload.opened && upload.held && piece.IsBegunBy(*upload.held);
+  const bool only_asks = !upload.opened && upload.held &&
+                         (piece.IsBegunBy(*upload.held) || piece.IsReachedBy(*upload.held));
   const size_t size =
       only_asks ? 0 : std::min<size_t>(kMaxPartBytes, piece.container.size() - upload.next_offset);
   Step step{
@@ -295,6 +301,7 @@ PublishOperation::Step PublishOperation::StepOf(size_t index) {
     if (piece.parent) step.request.set_parent(std::string(piece.parent->digest.AsString()));
     step.request.set_position(piece.position);
     step.request.set_recompute_seconds(piece.recompute_seconds);
+    step.request.set_durable(durable_);
   }
   upload.next_offset += size;
   ++upload.steps_under_way;
@@ -390,18 +397,18 @@ Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t c
                                   Deadline deadline) {
   auto pieces = PlanChunks(keys, chunk_count, views, options);
   if (!pieces.ok()) return Refused<PublishResult>(pieces.status());
-  return PublishOperation::Run(
-      std::make_shared<PublishOperation>(core, deadline, *std::move(pieces), keys.name_space()));
+  return PublishOperation::Run(std::make_shared<PublishOperation>(
+      core, deadline, *std::move(pieces), keys.name_space(), options.durable));
 }
 
-Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, uint64_t position,
+Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceOptions options,
                                        Deadline deadline) {
-  auto piece = WrapContainer(std::move(container), position);
+  auto piece = WrapContainer(std::move(container), options.position);
   if (!piece.ok()) return Refused<PublishResult>(piece.status());
   std::vector<OutgoingPiece> pieces;
   pieces.push_back(*std::move(piece));
-  return PublishOperation::Run(
-      std::make_shared<PublishOperation>(core, deadline, std::move(pieces), std::nullopt));
+  return PublishOperation::Run(std::make_shared<PublishOperation>(core, deadline, std::move(pieces),
+                                                                  std::nullopt, options.durable));
 }
 
 }  // namespace reprise::client

@@ -85,6 +85,14 @@ struct PublishOptions {
   // The one that the namespace names; null when it names none. Shared, because pieces are encoded
   // after Publish has returned.
   std::shared_ptr<const Profile> profile{};
+  // Done only when what is held of every piece survives the store's process and power loss, also of
+  // what was held before; that is encoded too, to say which. FAILED_PRECONDITION without a disk.
+  bool durable = false;
+};
+
+struct PieceOptions {
+  uint64_t position = 0;  // the chunk's in its sequence
+  bool durable = false;   // as in PublishOptions
 };
 
 // A step of a plan: one chunk, or some of its layers.
@@ -157,7 +165,7 @@ class Client {
   // Stores a container, whole or cut to a level as FetchPiece gives it, under the key in its
   // header. DATA_LOSS or UNIMPLEMENTED as PieceMeta::Parse, before anything is sent;
   // RESOURCE_EXHAUSTED when it does not fit. `container` is kept alive until done.
-  virtual Async<PublishResult> PublishPiece(SharedBytes container, uint64_t position,
+  virtual Async<PublishResult> PublishPiece(SharedBytes container, PieceOptions options,
                                             Deadline deadline) = 0;
 
   // One whole container, verified against `key`, and against `fingerprint` when given.

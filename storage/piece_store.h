@@ -92,6 +92,29 @@ struct ListPage {
   bool more = false;
 };
 
+// Of a tier on a disk; counts are since start.
+struct DiskUsage {
+  uint64_t pieces = 0;
+  uint64_t bytes_live = 0;  // of pieces that can be read
+  uint64_t bytes_used = 0;  // of files
+  uint64_t bytes_budget = 0;
+  uint64_t bytes_memory = 0;   // of its index and caches
+  uint64_t bytes_read = 0;     // from the disk
+  uint64_t bytes_written = 0;  // to the disk, moves included
+  uint64_t bytes_moved = 0;    // of those, to gather room
+  uint64_t loaded_pieces = 0;  // brought into memory
+  uint64_t loaded_bytes = 0;
+  uint64_t failed_loads = 0;    // unreadable, or no memory for them
+  uint64_t demoted_pieces = 0;  // copied ahead of eviction from memory
+  uint64_t demoted_bytes = 0;
+  uint64_t persisted_pieces = 0;  // made durable
+  uint64_t evicted_pieces = 0;
+  uint64_t shed_pieces = 0;
+  uint64_t damaged_pieces = 0;  // found by a load or the scrubber, and forgotten
+  uint64_t failed_writes = 0;
+  bool read_only = false;  // it takes no writes now
+};
+
 struct StoreUsage {
   uint64_t pieces = 0;
   uint64_t bytes_used = 0;  // of the byte budget, uploads included
@@ -102,6 +125,7 @@ struct StoreUsage {
   uint64_t uploads = 0;
   uint64_t evicted_pieces = 0;  // since start
   uint64_t refused_uploads = 0;
+  std::optional<DiskUsage> disk{};  // nullopt without one; the rest is of memory
 };
 
 class PieceStore {

@@ -75,7 +75,9 @@ def test_jobs_are_bounded_by_cores(tmp_path: Path) -> None:
     assert 1 <= int(run.stdout) <= 3
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["build", "nonsense"], ["fuzz", "soon"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["build", "nonsense"], ["fuzz", "soon"], ["crash", "0"]]
+)
 def test_mistakes_end_with_one_clear_line(arguments: list[str]) -> None:
     command = [str(TOOLS.parent / "dev"), *arguments]
     run = subprocess.run(command, capture_output=True, text=True)

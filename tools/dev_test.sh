@@ -147,6 +147,16 @@ command_fuzz() {
   ((failed == 0)) || fail "$failed targets failed; once more: build/fuzz/bin/TARGET INPUT"
 }
 
+command_crash() {
+  [[ ${1:-300} =~ ^[1-9][0-9]*$ && $# -le 1 ]] || fail "usage: ./dev crash [CYCLES]"
+  lock
+  need_packages build
+  build_preset release crash
+  unlock
+  say "killing a store under load ${1:-300} times"
+  "$ROOT/build/release/bin/crash" "${1:-300}" 2>/dev/null
+}
+
 # The names of the fuzz targets, and of nothing else that build/fuzz could build.
 fuzz_targets() {
   ninja -C "$ROOT/build/fuzz" -t targets all |

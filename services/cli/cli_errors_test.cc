@@ -27,7 +27,7 @@ TEST(CliErrors, EveryCommandHasHelpWithAnExample) {
   const Finished top = RunReprise({"--help"});
   EXPECT_EQ(top.exit_code, kExitOk);
   EXPECT_THAT(top.out, HasSubstr("Example"));
-  for (const char* command : {"store", "put", "get", "stat", "ls", "rm", "version"}) {
+  for (const char* command : {"store", "put", "get", "stat", "ls", "rm", "fsck", "du", "version"}) {
     const Finished help = RunReprise({command, "--help"});
     EXPECT_EQ(help.exit_code, kExitOk) << command;
     EXPECT_THAT(help.out, HasSubstr("Example"));

@@ -39,6 +39,8 @@ struct AllFlags {
   StatFlags stat;
   ListFlags list;
   RemoveFlags remove;
+  FsckFlags fsck;
+  DuFlags du;
   bool version_json = false;
 };
 
@@ -87,6 +89,10 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       ->type_name("HOST:PORT");
   command.add_option("--memory", to.memory, "What the whole process may use [a quarter of RAM]")
       ->type_name("SIZE");
+  command.add_option("--disk", to.disk, "Keep pieces in this directory too, across restarts")
+      ->type_name("DIR");
+  command.add_option("--disk-size", to.disk_size, "What everything in --disk may take")
+      ->type_name("SIZE");
   command.add_option("--metrics", to.metrics, "Metrics and health, or \"off\" [127.0.0.1:9470]")
       ->type_name("HOST:PORT");
   command.add_option("--config", to.config, "YAML file with the same names; flags win")
@@ -94,9 +100,10 @@ void AddStore(CLI::App& app, AllFlags& flags) {
   command.add_option("--log-level", to.log_level, "debug, info, warning, error or off [info]")
       ->type_name("LEVEL");
   command.footer(
-      "Example:\n  reprise store --listen 127.0.0.1:7070 --memory 4GiB\n"
+      "Examples:\n  reprise store --listen 127.0.0.1:7070 --memory 4GiB\n"
+      "  reprise store --memory 4GiB --disk /var/lib/reprise --disk-size 200GiB\n"
       "Once it takes requests it prints \"ready grpc=... data=... metrics=...\", which also\n"
-      "says what port 0 became. Ctrl-C or SIGTERM ends it, and what it holds goes with it.");
+      "says what port 0 became. Ctrl-C or SIGTERM ends it; what only memory holds goes with it.");
   command.final_callback([&to] {
     if (const absl::Status status = store::CheckFlags(to); !status.ok()) {
       throw CLI::ValidationError(Complaint(status));
@@ -141,6 +148,8 @@ void AddPut(CLI::App& app, PutFlags& flags) {
   CLI::Option* piece = command.add_flag("--piece", flags.piece,
                                         "FILE is an encoded piece; its key is in its header");
   command.add_flag("--replace", flags.replace, "Put it in the place of other content");
+  command.add_flag("--durable", flags.durable,
+                   "Return once it survives a crash of the store and power loss");
   CLI::Option* name =
       command.add_option("NAME", flags.name, "What to call it; with --piece, the FILE");
   CLI::Option* file = command.add_option("FILE", flags.file, "The file (- is standard input)");
@@ -278,6 +287,25 @@ void AddRemove(CLI::App& app, RemoveFlags& flags) {
   });
 }
 
+void AddFsck(CLI::App& app, FsckFlags& flags) {
+  CLI::App& command =
+      *app.add_subcommand("fsck", "Check every byte of a store's disk; the store must be stopped");
+  command.add_option("DIR", flags.directory, "What the store was given as --disk")->required();
+  command.add_flag("--repair", flags.repair, "Forget what is damaged; rebuild a lost index");
+  command.add_flag("--json", flags.json, "Print JSON");
+  command.footer(
+      "Examples:\n  reprise fsck /var/lib/reprise\n  reprise fsck /var/lib/reprise --repair\n"
+      "What is damaged goes to standard error, a line for each of the first 20; exit code 1 when\n"
+      "anything is, unless it was repaired. Without --repair nothing is changed.");
+}
+
+void AddDu(CLI::App& app, DuFlags& flags) {
+  CLI::App& command = *app.add_subcommand("du", "Show where the bytes of a store's disk are");
+  command.add_option("DIR", flags.directory, "What the store was given as --disk")->required();
+  command.add_flag("--json", flags.json, "Print JSON");
+  command.footer("Example:\n  reprise du /var/lib/reprise\nThe store may be running.");
+}
+
 absl::StatusOr<int> RunStoreCommand(const store::StoreFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const store::StoreConfig config, store::MakeConfig(flags));
   REPRISE_RETURN_IF_ERROR(store::RunStore(config));
@@ -299,6 +327,8 @@ std::function<absl::StatusOr<int>()> Runner(const std::string& name,
   if (name == "stat") return [flags] { return Stat(flags->stat); };
   if (name == "ls") return [flags] { return List(flags->list); };
   if (name == "rm") return [flags] { return Remove(flags->remove); };
+  if (name == "fsck") return [flags] { return Fsck(flags->fsck); };
+  if (name == "du") return [flags] { return DiskUse(flags->du); };
   return [flags] { return Version(flags->version_json); };
 }
 
@@ -326,6 +356,8 @@ ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
   AddStat(app, flags->stat);
   AddList(app, flags->list);
   AddRemove(app, flags->remove);
+  AddFsck(app, flags->fsck);
+  AddDu(app, flags->du);
   CLI::App& version = *app.add_subcommand("version", "Show versions");
   version.add_flag("--json", flags->version_json, "Print JSON");
   version.footer("Example:\n  reprise version");

@@ -50,6 +50,7 @@ struct PutFlags {
   std::string file;
   bool piece = false;
   bool replace = false;
+  bool durable = false;
   std::string codec = "progressive";  // of KV
 };
 absl::StatusOr<int> Put(const PutFlags& flags);
@@ -96,6 +97,20 @@ struct RemoveFlags {
   bool yes = false;
 };
 absl::StatusOr<int> Remove(const RemoveFlags& flags);
+
+// Of the directory that a store was given as --disk.
+struct FsckFlags {
+  std::string directory;
+  bool repair = false;
+  bool json = false;
+};
+absl::StatusOr<int> Fsck(const FsckFlags& flags);
+
+struct DuFlags {
+  std::string directory;
+  bool json = false;
+};
+absl::StatusOr<int> DiskUse(const DuFlags& flags);
 
 absl::StatusOr<int> Version(bool json);
 

@@ -29,6 +29,7 @@ JsonLine ToJson(const ObjectInfo& info) {
       .Text("content_id", info.state.content_id.digest.Hex())
       .Number("position", info.position)
       .Number("planes_held", info.state.planes_held)
+      .Text("tier", TierName(info.state.tier))
       .Raw("levels", levels);
   return line;
 }
@@ -43,8 +44,9 @@ void PrintStat(const ObjectInfo& info, bool verified) {
   printf("namespace   %s\n", info.namespace_fingerprint.Hex().c_str());
   printf("content id  %s\n", info.state.content_id.digest.Hex().c_str());
   printf("position    %llu\n", static_cast<unsigned long long>(info.position));
-  printf("planes      %u of %zu held, %llu bytes\n", info.state.planes_held,
-         info.state.level_bytes.size(), static_cast<unsigned long long>(HeldBytes(info.state)));
+  printf("planes      %u of %zu held, %llu bytes, on tier %s\n", info.state.planes_held,
+         info.state.level_bytes.size(), static_cast<unsigned long long>(HeldBytes(info.state)),
+         std::string(TierName(info.state.tier)).c_str());
   if (verified) printf("verified    every byte held matches its checksum\n");
 }
 

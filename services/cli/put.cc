@@ -92,7 +92,10 @@ absl::StatusOr<int> Put(const PutFlags& flags) {
   const Sizes sizes{container.size(), container.size() - meta.meta_bytes()};
   auto owner = std::make_shared<const std::vector<std::byte>>(std::move(container));
   const absl::StatusOr<PublishResult> result =
-      client.PublishPiece(SharedBytes(*owner, owner), header.token_begin, connection.deadline)
+      client
+          .PublishPiece(SharedBytes(*owner, owner),
+                        {.position = header.token_begin, .durable = flags.durable},
+                        connection.deadline)
           .Wait();
   if (!result.ok()) return Annotate(result.status(), flags.file);
   Report(flags, header, sizes, result->pieces_stored > 0 ? "stored" : "already held", client);

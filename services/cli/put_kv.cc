@@ -130,7 +130,8 @@ absl::StatusOr<int> PutKv(const PutFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
   const PublishOptions options{
       .codec = flags.codec == "raw" ? CodecId::kRaw : CodecId::kProgressive,
-      .profile = prefixes.profile};
+      .profile = prefixes.profile,
+      .durable = flags.durable};
   if (!flags.store.json) {
     printf("namespace %s: %s, %s\n", prefixes.texts[0].keys.fingerprint().Hex().c_str(),
            prefixes.dump.model.c_str(), KvDtypeName(prefixes.name_space.kv_dtype));

@@ -22,12 +22,16 @@ absl::Status VerifyHeld(const storage::HeldPiece& piece) {
   return meta.VerifyBody(piece.body(), piece.level());
 }
 
-void AnswerStat(const CallPtr& call, const storage::PieceRef& piece, bool dropped_as_corrupt) {
+// `held` is what all tiers have of `piece`, which may have fewer planes in memory.
+void AnswerStat(const CallPtr& call, const storage::PieceRef& piece,
+                const std::optional<storage::PieceSummary>& held, bool dropped_as_corrupt) {
   v1::StatReply reply;
   reply.mutable_info();
   reply.set_dropped_as_corrupt(dropped_as_corrupt);
   if (piece != nullptr) {
-    DescribePiece(piece->Summarize(), *reply.mutable_info());
+    const storage::PieceSummary here = piece->Summarize();
+    const bool same = held.has_value() && held->content_id == here.content_id;
+    DescribePiece(same ? *held : here, *reply.mutable_info());
     reply.set_meta(piece->meta_bytes().data(), piece->meta_bytes().size());
     const storage::PieceAttributes& attributes = piece->attributes();
     if (attributes.parent.has_value()) {
@@ -39,13 +43,22 @@ void AnswerStat(const CallPtr& call, const storage::PieceRef& piece, bool droppe
   call->Reply(reply.SerializeAsString());
 }
 
-void VerifyAndAnswer(StoreContext& context, const CallPtr& call, const Key& key) {
+void VerifyAndAnswer(StoreContext& context, const CallPtr& call, const Key& key,
+                     const std::optional<storage::PieceSummary>& held,
+                     const storage::PieceRef& piece) {
   const absl::Status wanted = call->StillWanted();
   if (!wanted.ok()) return call->Fail(wanted);
-  const storage::PieceRef piece = context.pieces.Peek(call->tenant(), key);
-  if (piece == nullptr) return AnswerStat(call, nullptr, false);
+  if (piece == nullptr) {
+    const bool was_on_disk = held.has_value() && held->tier == storage::Tier::kNvme;
+    if (was_on_disk && context.pieces.Describe(call->tenant(), key).has_value()) {
+      return call->Fail(absl::UnavailableError(
+          absl::StrCat("piece ", key.digest.Hex(),
+                       " cannot be read from the disk now; the store's log says why")));
+    }
+    return AnswerStat(call, nullptr, held, was_on_disk);
+  }
   const absl::Status intact = VerifyHeld(*piece);
-  if (intact.ok()) return AnswerStat(call, piece, false);
+  if (intact.ok()) return AnswerStat(call, piece, held, false);
 
   // Two readers may find the same damage; only one drops it and counts it, and what was published
   // anew meanwhile stays.
@@ -55,7 +68,7 @@ void VerifyAndAnswer(StoreContext& context, const CallPtr& call, const Key& key)
                                          {"key", key.digest.Hex()},
                                          {"reason", ToStd(intact.message())}});
   }
-  AnswerStat(call, nullptr, true);
+  AnswerStat(call, nullptr, held, true);
 }
 
 // One line a second at most: whoever tries in a loop must not fill the disk. Each is counted.
@@ -96,14 +109,28 @@ void HandleStat(StoreContext& context, const CallPtr& call) {
   }
   const absl::StatusOr<Digest> key = ParseDigest(request.key(), "the key");
   if (!key.ok()) return call->Fail(key.status());
+  const std::optional<storage::PieceSummary> held =
+      context.pieces.Describe(call->tenant(), Key{*key});
   if (!request.verify()) {
-    return AnswerStat(call, context.pieces.Peek(call->tenant(), Key{*key}), false);
+    // The first plane comes with header and directory.
+    if (storage::PieceRef piece = context.pieces.Peek(call->tenant(), Key{*key})) {
+      return AnswerStat(call, piece, held, false);
+    }
+    return context.pieces.Open(
+        call->tenant(), Key{*key}, 0,
+        [call, held](const storage::PieceRef& piece) { AnswerStat(call, piece, held, false); });
   }
-  if (!context.slow.TryRun(
-          [&context, call, key = Key{*key}] { VerifyAndAnswer(context, call, key); })) {
-    context.metrics.CountRefused();
-    call->Fail(absl::ResourceExhaustedError("the store has too much to verify; try again"));
-  }
+  context.pieces.Open(
+      call->tenant(), Key{*key}, held.has_value() ? held->planes_held - 1 : 0,
+      [&context, call, key = Key{*key}, held](storage::PieceRef piece) {
+        if (context.slow.TryRun([&context, call, key, held, piece] {
+              VerifyAndAnswer(context, call, key, held, piece);
+            })) {
+          return;
+        }
+        context.metrics.CountRefused();
+        call->Fail(absl::ResourceExhaustedError("the store has too much to verify; try again"));
+      });
 }
 
 void HandleList(StoreContext& context, const CallPtr& call) {

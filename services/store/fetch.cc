@@ -10,6 +10,7 @@
 #include "proto/reprise.pb.h"
 #include "services/store/fetch_plan.h"
 #include "services/store/handlers.h"
+#include "services/store/open_ahead.h"
 
 namespace reprise::store {
 namespace {
@@ -55,17 +56,28 @@ absl::StatusOr<std::vector<Selection>> ParseSelections(const v1::FetchRequest& r
   return selections;
 }
 
+std::vector<OpenAhead::Wanted> WantedOf(const std::vector<Selection>& selections) {
+  std::vector<OpenAhead::Wanted> wanted;
+  wanted.reserve(selections.size());
+  for (const Selection& selection : selections) wanted.push_back({selection.key, selection.level});
+  return wanted;
+}
+
 // Sends the parts of one Fetch, piece after piece, never more than credit allows. Between parts it
-// waits without a thread: the carrier's call back goes on with what only hands bytes over, and the
-// executor with the rest.
+// waits without a thread, and so it does for pieces that come from a disk: the carrier's call back
+// goes on with what only hands bytes over, and the executor with the rest.
 class FetchRun : public std::enable_shared_from_this<FetchRun> {
  public:
   FetchRun(StoreContext& context, CallPtr call, std::vector<Selection> selections)
-      : context_(context), call_(std::move(call)), selections_(std::move(selections)) {}
+      : context_(context),
+        call_(std::move(call)),
+        selections_(std::move(selections)),
+        pieces_(
+            std::make_shared<OpenAhead>(context.pieces, call_->tenant(), WantedOf(selections_))) {}
 
   enum class Thread { kExecutor, kCarrier };
 
-  // Goes on until the end, or until the call must wait for credit or for the executor.
+  // Goes on until the end, or until the call must wait for credit, the executor or a disk.
   void Advance(Thread thread) {
     while (true) {
       absl::Status wanted = call_->StillWanted();
@@ -73,8 +85,13 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       if (piece_ == nullptr && next_piece_ == selections_.size()) return End(absl::OkStatus());
       if (thread == Thread::kCarrier && NextIsWork()) return ContinueOnExecutor();
       if (piece_ == nullptr) {
-        absl::Status opened = OpenNextPiece();
-        if (!opened.ok()) return End(std::move(opened));
+        storage::PieceRef piece;
+        if (!pieces_->Take(next_piece_, piece,
+                           [self = shared_from_this()] { self->ContinueOnExecutor(); })) {
+          return;  // this object may be in use elsewhere now
+        }
+        absl::Status begun = BeginPiece(std::move(piece));
+        if (!begun.ok()) return End(std::move(begun));
         continue;
       }
       if (!writable_ && !WaitUntilWritable()) return;  // this object may be in use elsewhere now
@@ -83,7 +100,7 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   }
 
  private:
-  // Opening a piece searches and plans; gathering copies.
+  // Taking a piece searches and plans; gathering copies.
   bool NextIsWork() const {
     return piece_ == nullptr || !opening_sent_ || parts_[next_part_].runs.size() > 1;
   }
@@ -106,9 +123,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
     End(absl::ResourceExhaustedError("the store has too many requests waiting; try again"));
   }
 
-  absl::Status OpenNextPiece() {
+  absl::Status BeginPiece(storage::PieceRef piece) {
     const Selection& selection = selections_[next_piece_];
-    storage::PieceRef piece = context_.pieces.Find(call_->tenant(), selection.key);
     if (piece == nullptr) return SendMiss(v1::ABSENT);
     const PieceMeta& meta = piece->meta();
     if (selection.content_id.has_value() && *selection.content_id != meta.header().content_id) {
@@ -234,6 +250,7 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   StoreContext& context_;
   const CallPtr call_;
   const std::vector<Selection> selections_;
+  const std::shared_ptr<OpenAhead> pieces_;
 
   size_t next_piece_ = 0;
   storage::PieceRef piece_;  // being sent; null between pieces

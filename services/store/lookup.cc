@@ -10,6 +10,9 @@
 namespace reprise::store {
 namespace {
 
+// Pieces that one lookup brings from the disk into memory.
+constexpr size_t kMaxWarmed = 64;
+
 // The piece, held at what it has of `level` when `until` is given; `held` becomes false when that
 // was not possible.
 std::optional<storage::PieceSummary> DescribeAndHold(StoreContext& context,
@@ -63,6 +66,7 @@ void HandleLookup(StoreContext& context, const CallPtr& call) {
   bool all_held = true;
   size_t hits = 0;
   size_t misses = 0;
+  size_t warmed = 0;
   for (const std::string& bytes : request.keys()) {
     const absl::StatusOr<Digest> key = ParseDigest(bytes, "a key");
     if (!key.ok()) return call->Fail(key.status());
@@ -75,6 +79,12 @@ void HandleLookup(StoreContext& context, const CallPtr& call) {
       continue;
     }
     ++hits;
+    // Whoever holds what it asks for is about to fetch it.
+    if (until.has_value() && piece->tier == storage::Tier::kNvme && warmed++ < kMaxWarmed) {
+      context.pieces.Open(call->tenant(), Key{*key},
+                          std::min(request.hold_level(), piece->planes_held - 1),
+                          [](const storage::PieceRef&) {});
+    }
     DescribePiece(*piece, *reply.add_pieces());
   }
   context.metrics.CountLookup(hits, misses);

@@ -29,7 +29,13 @@ uint64_t Share(uint64_t total, uint64_t divisor, uint64_t least, uint64_t most) 
   return std::clamp(total / divisor / kMaxPartBytes * kMaxPartBytes, least, most);
 }
 
-MemoryPlan FixedParts(uint64_t total) {
+// What the disk tier's index and caches need to run well; 40 GiB of --memory then know of some ten
+// million pieces on the disk.
+constexpr uint64_t kDiskShare = 16;
+constexpr uint64_t kMinDiskBytes = 32 * kMiB;
+constexpr uint64_t kMaxDiskBytes = 4 * kGiB;
+
+MemoryPlan FixedParts(uint64_t total, bool has_disk) {
   MemoryPlan plan;
   plan.total_bytes = total;
   plan.baseline_bytes = kBaselineBytes;
@@ -37,33 +43,38 @@ MemoryPlan FixedParts(uint64_t total) {
   plan.grpc_receive_bytes = Share(total, 8, 4 * kMaxPartBytes, 128 * kMiB);
   plan.gather_bytes = Share(total, 32, 2 * kMaxPartBytes, 64 * kMiB);
   plan.message_bytes = kMessageBytes;
+  if (has_disk) plan.disk_bytes = Share(total, kDiskShare, kMinDiskBytes, kMaxDiskBytes);
   return plan;
 }
 
 uint64_t FixedBytes(const MemoryPlan& plan) {
   return plan.baseline_bytes + plan.ucx_receive_bytes + plan.grpc_receive_bytes +
-         plan.gather_bytes + plan.message_bytes;
+         plan.gather_bytes + plan.message_bytes + plan.disk_bytes;
 }
 
 }  // namespace
 
-absl::StatusOr<MemoryPlan> PlanMemory(uint64_t total_bytes, uint64_t physical_bytes) {
-  if (total_bytes < MinimumMemoryBytes()) {
+absl::StatusOr<MemoryPlan> PlanMemory(uint64_t total_bytes, uint64_t physical_bytes,
+                                      bool has_disk) {
+  if (total_bytes < MinimumMemoryBytes(has_disk)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a memory of ", FormatByteSize(total_bytes), " is too small: a store needs ",
-                     FormatByteSize(MinimumMemoryBytes()), " or more"));
+        absl::StrCat("a memory of ", FormatByteSize(total_bytes), " is too small: a store ",
+                     has_disk ? "with a disk " : "", "needs ",
+                     FormatByteSize(MinimumMemoryBytes(has_disk)), " or more"));
   }
   if (total_bytes > physical_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("a memory of ", FormatByteSize(total_bytes), " is more than the ",
                      FormatByteSize(physical_bytes), " that this process may use"));
   }
-  MemoryPlan plan = FixedParts(total_bytes);
+  MemoryPlan plan = FixedParts(total_bytes, has_disk);
   plan.pieces_bytes = total_bytes - FixedBytes(plan);
   return plan;
 }
 
-uint64_t MinimumMemoryBytes() { return FixedBytes(FixedParts(0)) + kMinPiecesBytes; }
+uint64_t MinimumMemoryBytes(bool has_disk) {
+  return FixedBytes(FixedParts(0, has_disk)) + kMinPiecesBytes;
+}
 
 uint64_t PhysicalMemoryBytes() {
   const int64_t pages = sysconf(_SC_PHYS_PAGES);
@@ -82,8 +93,8 @@ uint64_t PhysicalMemoryBytes() {
   return bytes;
 }
 
-uint64_t DefaultMemoryBytes(uint64_t physical_bytes) {
-  return std::max<uint64_t>(physical_bytes / 4 / kMiB * kMiB, MinimumMemoryBytes());
+uint64_t DefaultMemoryBytes(uint64_t physical_bytes, bool has_disk) {
+  return std::max<uint64_t>(physical_bytes / 4 / kMiB * kMiB, MinimumMemoryBytes(has_disk));
 }
 
 }  // namespace reprise::store

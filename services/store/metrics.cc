@@ -44,6 +44,46 @@ MetricFamily Family(const char* name, const char* help, MetricType type, double 
   return family;
 }
 
+void AddDiskFamilies(const storage::DiskUsage& disk, std::vector<MetricFamily>& families) {
+  const auto gauge = [&](const char* name, const char* help, uint64_t value) {
+    families.push_back(Family(name, help, MetricType::Gauge, static_cast<double>(value)));
+  };
+  const auto counter = [&](const char* name, const char* help, uint64_t value) {
+    families.push_back(Family(name, help, MetricType::Counter, static_cast<double>(value)));
+  };
+  gauge("reprise_store_disk_pieces", "Pieces on the disk.", disk.pieces);
+  gauge("reprise_store_disk_bytes_live", "Bytes of pieces on the disk.", disk.bytes_live);
+  gauge("reprise_store_disk_bytes_used", "Bytes of the disk's files.", disk.bytes_used);
+  gauge("reprise_store_disk_bytes_budget", "Bytes that the disk's files may take.",
+        disk.bytes_budget);
+  gauge("reprise_store_disk_memory_bytes", "Memory of the disk's index and caches.",
+        disk.bytes_memory);
+  gauge("reprise_store_disk_read_only", "1 while the disk takes no writes.",
+        disk.read_only ? 1 : 0);
+  counter("reprise_store_disk_read_bytes_total", "Bytes read from the disk.", disk.bytes_read);
+  counter("reprise_store_disk_written_bytes_total", "Bytes written to the disk, moves included.",
+          disk.bytes_written);
+  counter("reprise_store_disk_moved_bytes_total", "Bytes moved on the disk to gather room.",
+          disk.bytes_moved);
+  counter("reprise_store_loaded_pieces_total", "Pieces brought from the disk into memory.",
+          disk.loaded_pieces);
+  counter("reprise_store_loaded_bytes_total", "Bytes of those.", disk.loaded_bytes);
+  counter("reprise_store_failed_loads_total", "Pieces of the disk that could not be loaded.",
+          disk.failed_loads);
+  counter("reprise_store_demoted_pieces_total", "Pieces copied to the disk ahead of eviction.",
+          disk.demoted_pieces);
+  counter("reprise_store_demoted_bytes_total", "Bytes of those.", disk.demoted_bytes);
+  counter("reprise_store_persisted_pieces_total", "Pieces made durable.", disk.persisted_pieces);
+  counter("reprise_store_disk_evicted_pieces_total", "Pieces given up on the disk.",
+          disk.evicted_pieces);
+  counter("reprise_store_disk_shed_pieces_total",
+          "Pieces on the disk that lost planes to make room.", disk.shed_pieces);
+  counter("reprise_store_disk_damaged_pieces_total",
+          "Pieces of the disk dropped because their bytes did not match.", disk.damaged_pieces);
+  counter("reprise_store_disk_failed_writes_total", "Writes that the disk did not take.",
+          disk.failed_writes);
+}
+
 std::vector<MetricFamily> LiveFamilies(const LiveFigures& live) {
   const storage::StoreUsage& usage = live.usage;
   const auto gauge = [](const char* name, const char* help, uint64_t value) {
@@ -52,8 +92,8 @@ std::vector<MetricFamily> LiveFamilies(const LiveFigures& live) {
   const auto counter = [](const char* name, const char* help, uint64_t value) {
     return Family(name, help, MetricType::Counter, static_cast<double>(value));
   };
-  return {
-      gauge("reprise_store_pieces", "Pieces held.", usage.pieces),
+  std::vector<MetricFamily> families{
+      gauge("reprise_store_pieces", "Pieces in memory.", usage.pieces),
       gauge("reprise_store_bytes_used", "Bytes of the budget in use, uploads included.",
             usage.bytes_used),
       gauge("reprise_store_bytes_budget", "Bytes that pieces may occupy.", usage.bytes_budget),
@@ -68,6 +108,8 @@ std::vector<MetricFamily> LiveFamilies(const LiveFigures& live) {
       counter("reprise_store_refused_uploads_total", "Uploads refused for want of room.",
               usage.refused_uploads),
   };
+  if (usage.disk.has_value()) AddDiskFamilies(*usage.disk, families);
+  return families;
 }
 
 }  // namespace

@@ -76,11 +76,17 @@ v1::PublishReply MakeReply(v1::PublishReply::Outcome outcome, uint64_t upload_id
   return reply;
 }
 
+// The answer to a step, and what has to be on the disk before it is given.
+struct StepResult {
+  v1::PublishReply reply;
+  std::optional<ContentId> durable{};
+};
+
 absl::StatusOr<UploadTable::Started> StartUpload(StoreContext& context, StoreCall& call,
-                                                 const storage::UploadOffer& offer) {
-  return call.session().uploads().Begin(offer.key, offer.total_bytes, context.clock.Now(), [&] {
-    return context.pieces.BeginUpload(call.tenant(), offer);
-  });
+                                                 const storage::UploadOffer& offer, bool durable) {
+  return call.session().uploads().Begin(
+      {offer.key, offer.quality.content_id, durable}, offer.total_bytes, context.clock.Now(),
+      [&] { return context.pieces.BeginUpload(call.tenant(), offer); });
 }
 
 absl::StatusOr<UploadTable::Started> FindUpload(StoreContext& context, StoreCall& call,
@@ -104,8 +110,8 @@ bool IsRejection(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsUnimplemented(status);
 }
 
-absl::StatusOr<v1::PublishReply> CommitUpload(StoreContext& context, StoreCall& call,
-                                              const UploadTable::Started& upload) {
+absl::StatusOr<StepResult> CommitUpload(StoreContext& context, StoreCall& call,
+                                        const UploadTable::Started& upload) {
   const absl::StatusOr<CommitOutcome> outcome = upload.upload->Commit();
   call.session().uploads().Erase(upload.id);
   if (!outcome.ok()) {
@@ -116,14 +122,23 @@ absl::StatusOr<v1::PublishReply> CommitUpload(StoreContext& context, StoreCall& 
     return outcome.status();
   }
   context.metrics.CountPublish(*outcome, upload.upload->total_bytes());
-  return MakeReply(*outcome == CommitOutcome::kStored ? v1::PublishReply::STORED
-                                                      : v1::PublishReply::ALREADY_HELD,
-                   upload.id);
+  const bool stored = *outcome == CommitOutcome::kStored;
+  StepResult result{
+      .reply =
+          MakeReply(stored ? v1::PublishReply::STORED : v1::PublishReply::ALREADY_HELD, upload.id)};
+  if (!upload.upload->durable()) return result;
+  result.durable = upload.upload->content_id();
+  if (stored) return result;
+  // Somebody published the key meanwhile, perhaps with other content.
+  const std::optional<storage::PieceSummary> held =
+      context.pieces.Describe(call.tenant(), upload.upload->key());
+  if (held.has_value()) result.durable = held->content_id;
+  return result;
 }
 
-absl::StatusOr<v1::PublishReply> TakeBulk(StoreContext& context, StoreCall& call,
-                                          const v1::PublishRequest& request,
-                                          const UploadTable::Started& upload) {
+absl::StatusOr<StepResult> TakeBulk(StoreContext& context, StoreCall& call,
+                                    const v1::PublishRequest& request,
+                                    const UploadTable::Started& upload) {
   const absl::StatusOr<bool> is_last = upload.upload->Write(request.offset(), call.bulk().bytes());
   call.DropBulk();
   if (!is_last.ok()) {
@@ -132,32 +147,38 @@ absl::StatusOr<v1::PublishReply> TakeBulk(StoreContext& context, StoreCall& call
     return is_last.status();
   }
   if (*is_last) return CommitUpload(context, call, upload);
-  return MakeReply(v1::PublishReply::IN_PROGRESS, upload.id);
+  return StepResult{.reply = MakeReply(v1::PublishReply::IN_PROGRESS, upload.id)};
 }
 
-absl::StatusOr<v1::PublishReply> TakeFirstStep(StoreContext& context, StoreCall& call,
-                                               const v1::PublishRequest& request, const Key& key) {
+absl::StatusOr<StepResult> TakeFirstStep(StoreContext& context, StoreCall& call,
+                                         const v1::PublishRequest& request, const Key& key) {
+  // Before the bytes are sent in vain.
+  if (request.durable() && !context.pieces.usage().disk.has_value()) {
+    return absl::FailedPreconditionError(
+        "this store keeps pieces in memory only, so none can be durable; start it with --disk");
+  }
   REPRISE_ASSIGN_OR_RETURN(const storage::UploadOffer offer, ParseOffer(request, key));
   const std::optional<storage::PieceSummary> held = context.pieces.Describe(call.tenant(), key);
   if (held.has_value() && Reaches(held->quality(), offer.quality)) {
     context.metrics.CountPublish(CommitOutcome::kAlreadyHeld, 0);
-    return MakeReply(v1::PublishReply::ALREADY_HELD, 0);
+    StepResult result{.reply = MakeReply(v1::PublishReply::ALREADY_HELD, 0)};
+    if (request.durable()) result.durable = held->content_id;
+    return result;
   }
-  REPRISE_ASSIGN_OR_RETURN(const UploadTable::Started upload, StartUpload(context, call, offer));
+  REPRISE_ASSIGN_OR_RETURN(const UploadTable::Started upload,
+                           StartUpload(context, call, offer, request.durable()));
   // The client could not know that the store has these bytes.
   const bool has_bulk = !call.bulk().empty() && request.offset() >= upload.upload->from_offset();
-  v1::PublishReply reply = MakeReply(v1::PublishReply::IN_PROGRESS, upload.id);
+  StepResult result{.reply = MakeReply(v1::PublishReply::IN_PROGRESS, upload.id)};
   if (has_bulk) {
-    REPRISE_ASSIGN_OR_RETURN(reply, TakeBulk(context, call, request, upload));
+    REPRISE_ASSIGN_OR_RETURN(result, TakeBulk(context, call, request, upload));
   }
-  reply.set_from_offset(upload.upload->from_offset());
-  return reply;
+  result.reply.set_from_offset(upload.upload->from_offset());
+  return result;
 }
 
-absl::StatusOr<v1::PublishReply> TakeStep(StoreContext& context, StoreCall& call,
-                                          const v1::PublishRequest& request) {
-  REPRISE_ASSIGN_OR_RETURN(const Digest digest, ParseDigest(request.key(), "the key"));
-  const Key key{digest};
+absl::StatusOr<StepResult> TakeStep(StoreContext& context, StoreCall& call,
+                                    const v1::PublishRequest& request, const Key& key) {
   REPRISE_RETURN_IF_ERROR(CheckStep(request, call.bulk().size()));
 
   if (request.upload_id() == 0) return TakeFirstStep(context, call, request, key);
@@ -173,10 +194,18 @@ void HandlePublish(StoreContext& context, const CallPtr& call) {
   if (!request.ParseFromString(call->message())) {
     return call->Fail(absl::InvalidArgumentError("the Publish message cannot be parsed"));
   }
+  const absl::StatusOr<Digest> key = ParseDigest(request.key(), "the key");
+  if (!key.ok()) return call->Fail(key.status());
   // The step has let go of its upload when the client hears of it.
-  const absl::StatusOr<v1::PublishReply> reply = TakeStep(context, *call, request);
-  if (!reply.ok()) return call->Fail(reply.status());
-  call->Reply(reply->SerializeAsString());
+  const absl::StatusOr<StepResult> result = TakeStep(context, *call, request, Key{*key});
+  if (!result.ok()) return call->Fail(result.status());
+  if (!result->durable.has_value()) return call->Reply(result->reply.SerializeAsString());
+  call->DropBulk();
+  context.pieces.Persist(call->tenant(), Key{*key}, *result->durable,
+                         [call, reply = result->reply.SerializeAsString()](absl::Status status) {
+                           if (status.ok()) return call->Reply(reply);
+                           call->Fail(Annotate(status, "the piece is held, but not durable"));
+                         });
 }
 
 }  // namespace reprise::store

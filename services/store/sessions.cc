@@ -45,13 +45,17 @@ RandomSource SystemRandom() {
 }
 
 SessionTable::SessionTable(const std::vector<TenantConfig>& tenants, SessionLimits limits,
-                           const Clock& clock, RandomSource random)
+                           const Clock& clock, RandomSource random,
+                           std::vector<storage::TenantId> numbers)
     : limits_(limits), clock_(clock), random_(std::move(random)) {
   for (const TenantConfig& tenant : tenants) {
-    tenants_.push_back({tenant.name, Sha256::Of(AsBytes(tenant.credential))});
+    tenants_.push_back({tenant.name, 0, Sha256::Of(AsBytes(tenant.credential))});
   }
-  if (tenants.empty()) tenants_.push_back({"default", Sha256::Of({})});
-  for (size_t i = 0; i < tenants_.size(); ++i) tenant_index_[tenants_[i].name] = i;
+  if (tenants.empty()) tenants_.push_back({std::string(kDefaultTenant), 0, Sha256::Of({})});
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    tenants_[i].number = numbers.empty() ? static_cast<storage::TenantId>(i + 1) : numbers[i];
+    tenant_index_[tenants_[i].name] = i;
+  }
 }
 
 absl::StatusOr<Token> SessionTable::Open(std::string_view tenant, std::string_view credential) {
@@ -110,7 +114,7 @@ absl::StatusOr<std::shared_ptr<StoreSession>> SessionTable::Bind(std::string_vie
   }
   const size_t tenant = found->second.tenant;
   unbound_.erase(found);
-  auto session = std::make_shared<StoreSession>(static_cast<storage::TenantId>(tenant + 1),
+  auto session = std::make_shared<StoreSession>(tenants_[tenant].number, tenant,
                                                 tenants_[tenant].name, limits_, carrier);
   bound_.emplace(session.get(), session);
   return session;
@@ -120,7 +124,7 @@ void SessionTable::Lost(const std::shared_ptr<StoreSession>& session) {
   {
     MutexLock lock(mutex_);
     if (bound_.erase(session.get()) == 0) return;
-    --tenants_[session->tenant() - 1].sessions;
+    --tenants_[session->place_].sessions;
   }
   session->uploads().Close();
 }

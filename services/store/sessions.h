@@ -47,9 +47,11 @@ struct SessionLimits {
 // One client on one endpoint.
 class StoreSession final : public transport::Session {
  public:
-  StoreSession(storage::TenantId tenant, std::string tenant_name, const SessionLimits& limits,
-               const CarrierMetrics& carrier)
+  // `place` is the table's own way to find the tenant.
+  StoreSession(storage::TenantId tenant, size_t place, std::string tenant_name,
+               const SessionLimits& limits, const CarrierMetrics& carrier)
       : tenant_(tenant),
+        place_(place),
         tenant_name_(std::move(tenant_name)),
         limits_(limits),
         carrier_(carrier),
@@ -66,7 +68,10 @@ class StoreSession final : public transport::Session {
   void Leave(size_t bytes);
 
  private:
+  friend class SessionTable;
+
   const storage::TenantId tenant_;
+  const size_t place_;
   const std::string tenant_name_;
   const SessionLimits limits_;
   const CarrierMetrics carrier_;
@@ -84,10 +89,10 @@ using Token = std::array<std::byte, kTokenBytes>;
 
 class SessionTable {
  public:
-  // An empty `tenants` means one, "default", with an empty credential. Tenants' ids are 1, 2, ...
-  // in their order.
+  // An empty `tenants` means one, "default", with an empty credential. `numbers` are theirs, in the
+  // same order; empty: 1, 2, ...
   SessionTable(const std::vector<TenantConfig>& tenants, SessionLimits limits, const Clock& clock,
-               RandomSource random);
+               RandomSource random, std::vector<storage::TenantId> numbers = {});
 
   // PERMISSION_DENIED for an unknown tenant and for a wrong credential alike, in the same time;
   // RESOURCE_EXHAUSTED when too many sessions are open.
@@ -112,6 +117,7 @@ class SessionTable {
  private:
   struct Tenant {
     std::string name;
+    storage::TenantId number = 0;
     Digest credential;  // hashed, so that comparing takes the same time whatever its length
     size_t sessions = 0;
   };

@@ -73,11 +73,11 @@ class YamlApplier {
   absl::Status ApplyKey(const std::string& key, const YAML::Node& key_node,
                         const YAML::Node& value) {
     if (key == "tenants") return ApplyTenants(value, key_node);
-    if (key != "listen" && key != "data" && key != "memory" && key != "metrics" &&
-        key != "log_level") {
+    if (key != "listen" && key != "data" && key != "memory" && key != "disk" &&
+        key != "disk_size" && key != "metrics" && key != "log_level") {
       return Error(key_node, absl::StrCat("unknown key \"", key,
-                                          "\"; the keys are listen, data, memory, metrics, "
-                                          "log_level and tenants"));
+                                          "\"; the keys are listen, data, memory, disk, disk_size, "
+                                          "metrics, log_level and tenants"));
     }
     REPRISE_ASSIGN_OR_RETURN(std::string text, Scalar(value, key, key_node));
     const bool is_address = key == "listen" || key == "data" || key == "metrics";
@@ -91,10 +91,12 @@ class YamlApplier {
       config_.data = std::move(text);
     } else if (key == "metrics") {
       config_.metrics = std::move(text);
-    } else if (key == "memory") {
+    } else if (key == "disk") {
+      config_.disk = std::move(text);
+    } else if (key == "memory" || key == "disk_size") {
       absl::StatusOr<uint64_t> bytes = ParseByteSize(text);
       if (!bytes.ok()) return ErrorFrom(value, bytes.status());
-      config_.memory_bytes = *bytes;
+      (key == "memory" ? config_.memory_bytes : config_.disk_bytes) = *bytes;
     } else {
       absl::StatusOr<LogLevel> level = ParseLogLevel(text);
       if (!level.ok()) return ErrorFrom(value, level.status());

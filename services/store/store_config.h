@@ -24,6 +24,9 @@ namespace reprise::store {
 inline constexpr size_t kMaxConfigFileBytes = size_t{1} << 20;
 inline constexpr size_t kMaxCredentialBytes = 4096;
 
+// The one tenant of a store for which none are configured.
+inline constexpr std::string_view kDefaultTenant = "default";
+
 struct TenantConfig {
   std::string name;
   std::string credential;
@@ -37,6 +40,9 @@ struct StoreConfig {
   std::string data;
   // nullopt: a quarter of the machine's memory.
   std::optional<uint64_t> memory_bytes;
+  // Where pieces are kept beyond memory; empty: nowhere. Goes with disk_bytes.
+  std::string disk;
+  std::optional<uint64_t> disk_bytes;
   // Prometheus metrics and health, "host:port" or "off".
   std::string metrics = "127.0.0.1:9470";
   LogLevel log_level = LogLevel::kInfo;

@@ -12,12 +12,23 @@ absl::Status CheckAddress(const std::optional<std::string>& text, std::string_vi
   return ParseHostPort(*text, what).status();
 }
 
+absl::Status CheckDisk(const std::string& directory, bool has_size) {
+  if (directory.empty() == !has_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      has_size ? "--disk-size without --disk: name the directory that may take so much"
+               : "--disk without --disk-size: say how much of the disk the store may take");
+}
+
 }  // namespace
 
 absl::Status CheckFlags(const StoreFlags& flags) {
   REPRISE_RETURN_IF_ERROR(CheckAddress(flags.listen, "the listen address", false));
   REPRISE_RETURN_IF_ERROR(CheckAddress(flags.data, "the data address", true));
   REPRISE_RETURN_IF_ERROR(CheckAddress(flags.metrics, "the metrics address", true));
+  // A file may name the other one.
+  if (!flags.config.has_value() && flags.disk.has_value() != flags.disk_size.has_value()) {
+    return CheckDisk(flags.disk.value_or(""), flags.disk_size.has_value());
+  }
   StoreFlags without_file = flags;
   without_file.config.reset();
   return MakeConfig(without_file).status();
@@ -35,6 +46,12 @@ absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags) {
     const absl::StatusOr<uint64_t> bytes = ParseByteSize(*flags.memory);
     if (!bytes.ok()) return Annotate(bytes.status(), "--memory");
     config.memory_bytes = *bytes;
+  }
+  if (flags.disk.has_value()) config.disk = *flags.disk;
+  if (flags.disk_size.has_value()) {
+    const absl::StatusOr<uint64_t> bytes = ParseByteSize(*flags.disk_size);
+    if (!bytes.ok()) return Annotate(bytes.status(), "--disk-size");
+    config.disk_bytes = *bytes;
   }
   if (flags.log_level.has_value()) {
     const absl::StatusOr<LogLevel> level = ParseLogLevel(*flags.log_level);

@@ -15,6 +15,8 @@ struct StoreFlags {
   std::optional<std::string> listen;
   std::optional<std::string> data;
   std::optional<std::string> memory;
+  std::optional<std::string> disk;
+  std::optional<std::string> disk_size;
   std::optional<std::string> metrics;
   std::optional<std::string> log_level;
 };

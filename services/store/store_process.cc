@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -19,6 +20,8 @@
 #include "proto/reprise.pb.h"
 #include "services/store/listen_check.h"
 #include "services/store/version.h"
+#include "storage/tiered_store.h"
+#include "storage/tiering/tiering_policy.h"
 #include "transport/grpc/grpc_server.h"
 #include "transport/ucx/ucx_transport.h"
 
@@ -26,6 +29,16 @@ namespace reprise::store {
 namespace {
 
 constexpr size_t kMaxHandlerThreads = 8;
+
+// Of the pieces that a disk holds, to reckon how soon it turns over: about 256 tokens of a model of
+// some billion parameters.
+constexpr uint64_t kUsualPieceBytes = 1 * kMiB;
+
+storage::PolicyFactory MakeTiering(const storage::TieringOptions& options) {
+  return [options](size_t max_pieces) {
+    return std::make_unique<storage::TieringPolicy>(max_pieces, options);
+  };
+}
 
 bool IsLoopback(std::string_view host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
@@ -87,13 +100,19 @@ void WarnIfOpen(const StoreConfig& config) {
 absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreConfig& config) {
   REPRISE_RETURN_IF_ERROR(CheckAddresses(config));
   const uint64_t physical = PhysicalMemoryBytes();
+  const bool has_disk = !config.disk.empty();
+  if (has_disk != config.disk_bytes.has_value()) {
+    return absl::InvalidArgumentError(
+        has_disk ? "a disk without its size: give --disk-size, or disk_size in the file"
+                 : "a size of a disk without the disk: give --disk, or disk in the file");
+  }
   REPRISE_ASSIGN_OR_RETURN(
       const MemoryPlan memory,
-      PlanMemory(config.memory_bytes.value_or(DefaultMemoryBytes(physical)), physical));
+      PlanMemory(config.memory_bytes.value_or(DefaultMemoryBytes(physical, has_disk)), physical,
+                 has_disk));
 
   std::unique_ptr<StoreProcess> self(new StoreProcess(memory));
-  REPRISE_ASSIGN_OR_RETURN(self->pieces_,
-                           storage::HostStore::Create({.budget_bytes = memory.pieces_bytes}));
+  REPRISE_RETURN_IF_ERROR(self->OpenPieces(config));
   REPRISE_ASSIGN_OR_RETURN(self->service_,
                            StoreService::Create(*self->pieces_, ServiceOptions(config, memory)));
   if (config.metrics != kOff) {
@@ -111,6 +130,34 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreCo
   return self;
 }
 
+absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
+  std::random_device random;
+  storage::TieringOptions tiering;
+  tiering.name_seed = uint64_t{random()} << 32 | random();
+  tiering.next_tier_pieces = config.disk_bytes.value_or(0) / kUsualPieceBytes;
+  const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes,
+                                       .make_policy = MakeTiering(tiering)};
+  if (config.disk.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::HostStore> store,
+                             storage::HostStore::Create(host));
+    host_ = store.get();
+    pieces_ = std::move(store);
+    return absl::OkStatus();
+  }
+  storage::NvmeOptions nvme;
+  nvme.directory = config.disk;
+  nvme.budget_bytes = *config.disk_bytes;
+  nvme.memory_bytes = memory_.disk_bytes;
+  tiering.next_tier_pieces = 0;
+  tiering.below_another_tier = true;
+  nvme.make_policy = MakeTiering(tiering);
+  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::TieredStore> store,
+                           storage::TieredStore::Create({.host = host, .nvme = nvme}));
+  host_ = &store->host();
+  pieces_ = std::move(store);
+  return absl::OkStatus();
+}
+
 absl::Status StoreProcess::StartData(const std::string& address) {
   absl::StatusOr<std::unique_ptr<transport::Server>> server = transport::UcxServer::Create(
       {.listen = address,
@@ -118,7 +165,7 @@ absl::Status StoreProcess::StartData(const std::string& address) {
        .receive_bytes = static_cast<size_t>(memory_.ucx_receive_bytes)});
   if (!server.ok()) return Annotate(server.status(), "data path");
   ucx_ = *std::move(server);
-  REPRISE_ASSIGN_OR_RETURN(arena_registration_, ucx_->RegisterMemory(pieces_->arena()));
+  REPRISE_ASSIGN_OR_RETURN(arena_registration_, ucx_->RegisterMemory(host_->arena()));
   REPRISE_ASSIGN_OR_RETURN(gather_registration_,
                            ucx_->RegisterMemory(service_->gather_pool().memory()));
   service_->set_data_address(Advertised(ucx_->address()));
@@ -183,7 +230,8 @@ absl::Status RunStore(const StoreConfig& config) {
                           {"metrics", store->metrics_address()},
                           {"memory_bytes", store->memory().total_bytes},
                           {"pieces_bytes", store->memory().pieces_bytes},
-                          {"pages", PageKindName(store->page_kind())}});
+                          {"pages", PageKindName(store->page_kind())},
+                          {"disk", config.disk.empty() ? std::string(kOff) : config.disk}});
   printf("ready grpc=%s data=%s metrics=%s\n", store->listen_address().c_str(),
          store->data_address().c_str(), store->metrics_address().c_str());
   fflush(stdout);

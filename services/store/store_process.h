@@ -1,4 +1,4 @@
-// A whole store: host tier, service, both carriers and the metrics port, wired together.
+// A whole store: tiers, service, both carriers and the metrics port, wired together.
 //
 // `reprise store` runs one (RunStore); tests may run several in one process. Not thread-safe: the
 // thread that creates it sweeps and destroys it.
@@ -13,15 +13,16 @@
 #include "services/store/store_config.h"
 #include "services/store/store_service.h"
 #include "storage/host/host_store.h"
+#include "storage/piece_store.h"
 #include "transport/transport.h"
 
 namespace reprise::store {
 
 class StoreProcess {
  public:
-  // Takes requests when it returns. INVALID_ARGUMENT for a bad address or memory size, UNAVAILABLE
-  // when an address cannot be listened on, RESOURCE_EXHAUSTED when memory is refused; the message
-  // is one line.
+  // Takes requests when it returns. INVALID_ARGUMENT for a bad address, memory size or disk,
+  // UNAVAILABLE when an address cannot be listened on, RESOURCE_EXHAUSTED when memory is refused,
+  // and what NvmeTier::Open says; the message is one line.
   static absl::StatusOr<std::unique_ptr<StoreProcess>> Create(const StoreConfig& config);
   // Ends every call with UNAVAILABLE; takes about a second at most.
   ~StoreProcess();
@@ -37,17 +38,19 @@ class StoreProcess {
   std::string metrics_address() const;
   const MemoryPlan& memory() const { return memory_; }
   // What the arena got; small pages when the machine gives no huge ones.
-  PageKind page_kind() const { return pieces_->page_kind(); }
+  PageKind page_kind() const { return host_->page_kind(); }
 
  private:
   explicit StoreProcess(const MemoryPlan& memory);
 
+  absl::Status OpenPieces(const StoreConfig& config);
   absl::Status StartData(const std::string& address);
   absl::Status StartGrpc(const StoreConfig& config);
 
   const MemoryPlan memory_;
   // Destroyed from the bottom: carriers first, then what they call and send from.
-  std::unique_ptr<storage::HostStore> pieces_;
+  std::unique_ptr<storage::PieceStore> pieces_;
+  const storage::HostStore* host_ = nullptr;  // pieces_, or what is below it
   std::unique_ptr<StoreService> service_;
   std::unique_ptr<MetricsServer> metrics_;
   std::unique_ptr<transport::Server> ucx_;

@@ -114,9 +114,10 @@ class StoreService::CarrierFace final : public transport::Service {
 };
 
 StoreService::StoreService(storage::PieceStore& pieces, StoreServiceOptions options,
+                           std::vector<storage::TenantId> tenants,
                            std::shared_ptr<GatherPool> gather, RandomSource random,
                            const Clock& clock)
-    : sessions_(options.tenants, options.sessions, clock, std::move(random)),
+    : sessions_(options.tenants, options.sessions, clock, std::move(random), std::move(tenants)),
       context_{.pieces = pieces,
                .sessions = sessions_,
                .metrics = metrics_,
@@ -134,8 +135,15 @@ absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::Piec
                                                                    const Clock& clock) {
   REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<GatherPool> gather,
                            GatherPool::Create(options.gather_buffers));
-  return std::unique_ptr<StoreService>(
-      new StoreService(pieces, std::move(options), std::move(gather), std::move(random), clock));
+  std::vector<storage::TenantId> tenants;
+  if (options.tenants.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(tenants.emplace_back(), pieces.TenantFor(kDefaultTenant));
+  }
+  for (const TenantConfig& tenant : options.tenants) {
+    REPRISE_ASSIGN_OR_RETURN(tenants.emplace_back(), pieces.TenantFor(tenant.name));
+  }
+  return std::unique_ptr<StoreService>(new StoreService(
+      pieces, std::move(options), std::move(tenants), std::move(gather), std::move(random), clock));
 }
 
 StoreService::~StoreService() = default;

@@ -35,7 +35,8 @@ struct StoreServiceOptions {
 
 class StoreService {
  public:
-  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather buffers cannot be mapped.
+  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather buffers cannot be mapped;
+  // errors of PieceStore::TenantFor.
   static absl::StatusOr<std::unique_ptr<StoreService>> Create(storage::PieceStore& pieces,
                                                               StoreServiceOptions options,
                                                               RandomSource random = SystemRandom(),
@@ -63,7 +64,8 @@ class StoreService {
   class CarrierFace;
 
   StoreService(storage::PieceStore& pieces, StoreServiceOptions options,
-               std::shared_ptr<GatherPool> gather, RandomSource random, const Clock& clock);
+               std::vector<storage::TenantId> tenants, std::shared_ptr<GatherPool> gather,
+               RandomSource random, const Clock& clock);
 
   StoreMetrics metrics_;
   SessionTable sessions_;

@@ -8,7 +8,7 @@
 namespace reprise::store {
 
 absl::StatusOr<UploadTable::Started> UploadTable::Begin(
-    const Key& key, uint64_t total_bytes, TimePoint now,
+    const UploadOrder& order, uint64_t total_bytes, TimePoint now,
     absl::FunctionRef<absl::StatusOr<std::unique_ptr<storage::Upload>>()> begin) {
   {
     MutexLock lock(mutex_);
@@ -36,7 +36,7 @@ absl::StatusOr<UploadTable::Started> UploadTable::Begin(
   }
   Started started;
   started.id = next_id_++;
-  started.upload = std::make_shared<ActiveUpload>(key, *std::move(upload));
+  started.upload = std::make_shared<ActiveUpload>(order, *std::move(upload));
   started.upload->last_step_ = now;
   uploads_.emplace(started.id, started.upload);
   return started;

@@ -32,12 +32,21 @@ struct UploadLimits {
   Duration idle = std::chrono::seconds(30);
 };
 
+// What the first step asked for.
+struct UploadOrder {
+  Key key;
+  ContentId content_id;
+  bool durable = false;
+};
+
 class ActiveUpload {
  public:
-  ActiveUpload(const Key& key, std::unique_ptr<storage::Upload> upload)
-      : key_(key), upload_(std::move(upload)), total_bytes_(upload_->total_bytes()) {}
+  ActiveUpload(const UploadOrder& order, std::unique_ptr<storage::Upload> upload)
+      : order_(order), upload_(std::move(upload)), total_bytes_(upload_->total_bytes()) {}
 
-  const Key& key() const { return key_; }
+  const Key& key() const { return order_.key; }
+  const ContentId& content_id() const { return order_.content_id; }
+  bool durable() const { return order_.durable; }
   uint64_t total_bytes() const { return total_bytes_; }
 
   uint64_t from_offset() const { return upload_->from_offset(); }
@@ -51,7 +60,7 @@ class ActiveUpload {
  private:
   friend class UploadTable;
 
-  const Key key_;
+  const UploadOrder order_;
   const std::unique_ptr<storage::Upload> upload_;
   const uint64_t total_bytes_;
   TimePoint last_step_;  // guarded by the table's mutex
@@ -68,7 +77,7 @@ class UploadTable {
   // Reserves room for `total_bytes`, then calls `begin` without the lock. RESOURCE_EXHAUSTED,
   // naming the limit, when the session has too much under way; else what `begin` says.
   absl::StatusOr<Started> Begin(
-      const Key& key, uint64_t total_bytes, TimePoint now,
+      const UploadOrder& order, uint64_t total_bytes, TimePoint now,
       absl::FunctionRef<absl::StatusOr<std::unique_ptr<storage::Upload>>()> begin)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

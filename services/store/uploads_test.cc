@@ -32,10 +32,9 @@ class UploadsTest : public ::testing::Test {
  protected:
   absl::StatusOr<UploadTable::Started> Begin(UploadTable& table, uint64_t bytes,
                                              TimePoint now = TimePoint{}) {
-    return table.Begin(Key{}, bytes, now,
-                       [&]() -> absl::StatusOr<std::unique_ptr<storage::Upload>> {
-                         return std::make_unique<FakeUpload>(bytes, alive_);
-                       });
+    return table.Begin({}, bytes, now, [&]() -> absl::StatusOr<std::unique_ptr<storage::Upload>> {
+      return std::make_unique<FakeUpload>(bytes, alive_);
+    });
   }
 
   int alive_ = 0;
@@ -56,7 +55,7 @@ TEST_F(UploadsTest, NumberAndBytesAreBounded) {
 TEST_F(UploadsTest, ARefusedBeginLeavesNoReservation) {
   UploadTable table({.max_uploads = 1, .max_bytes = 100});
   for (int i = 0; i < 3; ++i) {
-    const auto refused = table.Begin(Key{}, 100, TimePoint{}, [] {
+    const auto refused = table.Begin({}, 100, TimePoint{}, [] {
       return absl::StatusOr<std::unique_ptr<storage::Upload>>(absl::ResourceExhaustedError("full"));
     });
     EXPECT_EQ(refused.status().message(), "full");

@@ -47,6 +47,10 @@ Extent::~Extent() {
 
 MutableByteSpan Extent::bytes() const { return arena_->bytes().subspan(offset_, size_bytes_); }
 
+MutableByteSpan Extent::occupied() const {
+  return arena_->bytes().subspan(offset_, occupied_bytes());
+}
+
 void Extent::Shrink(uint64_t size_bytes) {
   arena_->Shrink(offset_, size_bytes_, size_bytes);
   size_bytes_ = size_bytes;

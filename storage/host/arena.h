@@ -32,6 +32,8 @@ class Extent {
   uint64_t size_bytes() const { return size_bytes_; }
   uint64_t occupied_bytes() const { return ExtentAllocator::OccupiedBytes(size_bytes_); }
   MutableByteSpan bytes() const;
+  // From an address and to a length that are multiples of the granularity: all that it takes.
+  MutableByteSpan occupied() const;
 
   // Gives back the tail. 0 < size_bytes <= size_bytes().
   void Shrink(uint64_t size_bytes);

@@ -48,11 +48,15 @@ struct Footprint {
 // nobody reads. Dropping the last reference frees its bytes.
 class HostPiece final : public HeldPiece, public std::enable_shared_from_this<HostPiece> {
  public:
+  // Whether a slower tier has what this one has of the piece.
+  enum class Copy : uint8_t { kNone, kBeingMade, kMade };
+
   // For the store alone, under its lock.
   struct Tracking {
     TrackedPiece* policy_record = nullptr;
     std::optional<TimePoint> held_until;
     bool unlinked = false;  // out of the index; its bytes count as pinned until it is destroyed
+    Copy copy = Copy::kNone;
   };
 
   // `extent` holds the container of `meta` up to `level`.
@@ -72,6 +76,12 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
     }
   }
 
+  // The piece that this is the policy's record of.
+  static HostPiece& Of(const TrackedPiece& tracked) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the policy's tag is a number for any kind of piece
+    return *reinterpret_cast<HostPiece*>(static_cast<uintptr_t>(tracked.tag()));
+  }
+
   TenantId tenant() const { return tenant_; }
   const Key& key() const { return meta_.header().key; }
   const Digest& fingerprint() const { return meta_.header().namespace_fingerprint; }
@@ -83,6 +93,8 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
   Tier tier() const override { return Tier::kHost; }
   ByteSpan meta_bytes() const override { return extent_.bytes().first(meta_.meta_bytes()); }
   ByteSpan body() const override { return extent_.bytes().subspan(meta_.meta_bytes()); }
+  // Header, directory, body and zeros, from an address and to a length that direct writes take.
+  ByteSpan padded_container() const { return extent_.occupied(); }
 
   // Drops all but the first `planes` planes, at least one. For the store alone, under its lock and
   // while the index has the only reference.

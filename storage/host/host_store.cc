@@ -23,18 +23,11 @@ constexpr uint64_t kMetadataShare = 32;
 constexpr uint64_t kMinMetadataBytes = 256 * kKiB;
 // Pieces dropped under one lock when a whole namespace goes.
 constexpr size_t kRemoveBatch = 256;
-// Reference counts and allocator's headers around a piece or upload.
-constexpr uint64_t kObjectOverheadBytes = 64;
 // The place of a hold in a tree whose nodes may be half empty.
 constexpr uint64_t kHoldBytes = 3 * sizeof(std::pair<TimePoint, HostPiece*>);
 // The smallest a piece can be, for sizing tables: one page of header and directory and one byte of
 // body.
 constexpr uint64_t kMinMetadataPerPiece = 1 * kKiB;
-
-HostPiece& PieceOf(const TrackedPiece& tracked) {
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the policy's tag is a number for any kind of piece
-  return *reinterpret_cast<HostPiece*>(static_cast<uintptr_t>(tracked.tag()));
-}
 
 }  // namespace
 
@@ -76,85 +69,47 @@ HostStore::~HostStore() = default;
 
 absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
                                                                const UploadOffer& offer) {
-  const uint64_t total_bytes = offer.total_bytes;
-  if (total_bytes == 0 || total_bytes > kMaxPieceMetaBytes + kMaxPieceBodyBytes ||
-      offer.quality.planes == 0 || offer.quality.planes > kMaxPlanes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes and ",
-                     offer.quality.planes, " planes: pieces have 1 to ",
-                     kMaxPieceMetaBytes + kMaxPieceBodyBytes, " and 1 to ", kMaxPlanes));
-  }
-  const uint64_t need = ExtentAllocator::OccupiedBytes(total_bytes);
-  Arena& arena = *memory_->arena;
-  ByteCharge charge(memory_->metadata);
-  std::optional<Extent> extent;
-  // Held from here on, so that making room does not evict it.
-  std::shared_ptr<HostPiece> restored;
+  const uint64_t need = ExtentAllocator::OccupiedBytes(offer.total_bytes);
+  std::optional<Room> room;
   {
     MutexLock lock(mutex_);
-    if (need > arena.capacity_bytes()) {
-      ++refused_uploads_;
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "a piece of ", total_bytes, " bytes is larger than the ", arena.capacity_bytes(),
-          " bytes that this store has for pieces; raise its --memory"));
-    }
-    EndPassedHolds();
+    const uint64_t capacity = memory_->arena->capacity_bytes();
     const uint64_t uploading = tenants_[tenant].uploading_bytes;
-    if (uploading > 0 && uploading + need > arena.capacity_bytes() / kTenantUploadShare) {
+    if (uploading > 0 && uploading + need > capacity / kTenantUploadShare) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(absl::StrCat(
-          "piece ", offer.key.digest.Hex(), " of ", total_bytes, " bytes: its tenant has ",
-          uploading, " bytes of uploads under way, of at most ",
-          arena.capacity_bytes() / kTenantUploadShare, "; finish some first"));
+          "piece ", offer.key.digest.Hex(), " of ", offer.total_bytes, " bytes: its tenant has ",
+          uploading, " bytes of uploads under way, of at most ", capacity / kTenantUploadShare,
+          "; finish some first"));
     }
-    REPRISE_ASSIGN_OR_RETURN(restored, FindToRestore(tenant, offer));
-    const uint64_t metadata = piece_overhead_bytes_ + sizeof(HostUpload) + kObjectOverheadBytes;
-    const auto fits = [&] {
-      if (!extent.has_value()) extent = arena.Allocate(total_bytes);
-      return extent.has_value() && (charge.bytes() > 0 || charge.TryGrow(metadata));
-    };
-    if (!MayMakeRoom(need, metadata) || !EvictUntil(fits)) {
-      ++refused_uploads_;
-      return Annotate(NoRoom(total_bytes), absl::StrCat("piece ", offer.key.digest.Hex()));
+    absl::StatusOr<Room> made = MakeRoom(tenant, offer);
+    if (!made.ok()) {
+      if (absl::IsResourceExhausted(made.status())) ++refused_uploads_;
+      return made.status();
     }
+    room.emplace(*std::move(made));
     tenants_[tenant].uploading_bytes += need;
   }
-  return std::make_unique<HostUpload>(*this, memory_, *std::move(extent), std::move(charge),
-                                      piece_overhead_bytes_, tenant, offer, restored.get());
+  return MakeUpload(*std::move(room), tenant, offer, need);
 }
 
-absl::StatusOr<std::shared_ptr<HostPiece>> HostStore::FindToRestore(
-    TenantId tenant, const UploadOffer& offer) const {
-  std::shared_ptr<HostPiece> held = index_->Find(tenant, offer.key);
-  if (held == nullptr || held->meta().header().content_id != offer.quality.content_id ||
-      held->level() + 1 >= offer.quality.planes) {
-    return nullptr;
+absl::StatusOr<std::unique_ptr<HostUpload>> HostStore::BeginLoad(TenantId tenant,
+                                                                 const UploadOffer& offer) {
+  std::optional<Room> room;
+  {
+    MutexLock lock(mutex_);
+    REPRISE_ASSIGN_OR_RETURN(Room made, MakeRoom(tenant, offer));
+    room.emplace(std::move(made));
   }
-  const PieceMeta& meta = held->meta();
-  const uint32_t planes = offer.quality.planes;
-  if (planes > meta.level_count() || meta.bytes_to(planes - 1) != offer.total_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("piece ", offer.key.digest.Hex(), " is offered with ", planes, " planes in ",
-                     offer.total_bytes, " bytes, but the held directory of the same content has ",
-                     planes > meta.level_count() ? meta.level_count() : planes, " planes in ",
-                     meta.bytes_to(std::min(planes, meta.level_count()) - 1)));
-  }
-  return held;
+  return MakeUpload(*std::move(room), tenant, offer, 0);
 }
 
-absl::Status HostStore::GrowCharge(ByteCharge& charge, uint64_t by_bytes) {
-  MutexLock lock(mutex_);
-  EndPassedHolds();
-  if (MayMakeRoom(0, by_bytes) && EvictUntil([&] { return charge.TryGrow(by_bytes); })) {
-    return absl::OkStatus();
-  }
-  ++refused_uploads_;
-  return absl::ResourceExhaustedError(
-      absl::StrCat("no room for ", by_bytes, " bytes of header and directory now: of ",
-                   memory_->metadata.limit_bytes(), " bytes for those and the index, ",
-                   memory_->metadata.used_bytes(), " are in use, of which ",
-                   linked_.metadata_bytes - held_.metadata_bytes,
-                   " could be evicted; give the store more memory"));
+std::unique_ptr<HostUpload> HostStore::MakeUpload(Room room, TenantId tenant,
+                                                  const UploadOffer& offer,
+                                                  uint64_t tenant_share_bytes) {
+  return std::make_unique<HostUpload>(*this, memory_, std::move(room.extent),
+                                      std::move(room.charge), piece_overhead_bytes_, tenant, offer,
+                                      room.restored.get(), tenant_share_bytes);
 }
 
 absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piece) {
@@ -162,14 +117,12 @@ absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piec
   MutexLock lock(mutex_);
   EndPassedHolds();
   const std::shared_ptr<HostPiece> held = index_->Find(piece->tenant(), piece->key());
-  std::optional<TimePoint> held_until;
   if (held != nullptr) {
     if (Reaches(QualityOf(held->meta(), held->level() + 1),
                 QualityOf(piece->meta(), piece->level() + 1))) {
       return CommitOutcome::kAlreadyHeld;
     }
-    held_until = held->tracking.held_until;
-    if (held_until.has_value() &&
+    if (held->tracking.held_until.has_value() &&
         held->meta().header().content_id != piece->meta().header().content_id) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(
@@ -177,11 +130,21 @@ absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piec
                        " is held for a reader with other content; publish again when the hold is "
                        "over"));
     }
+  }
+  Replace(held.get(), std::move(piece), replaced);
+  return CommitOutcome::kStored;
+}
+
+void HostStore::Replace(HostPiece* held, std::shared_ptr<HostPiece> piece,
+                        std::shared_ptr<HostPiece>& replaced) {
+  std::optional<TimePoint> held_until;
+  if (held != nullptr) {
+    held_until = held->tracking.held_until;
     replaced = Unlink(*held);
   }
-  Link(piece);
-  if (held_until.has_value()) SetHold(*piece, *held_until);
-  return CommitOutcome::kStored;
+  HostPiece& linked = *piece;
+  Link(std::move(piece));
+  if (held_until.has_value()) SetHold(linked, *held_until);
 }
 
 void HostStore::RemoveIfDamaged(TenantId tenant, const Key& key) {
@@ -320,44 +283,6 @@ StoreUsage HostStore::usage() const {
   return usage;
 }
 
-bool HostStore::MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const {
-  const Arena& arena = *memory_->arena;
-  const ByteBudget& metadata = memory_->metadata;
-  return arena_bytes <= arena.capacity_bytes() - arena.used_bytes() + linked_.arena_bytes -
-                            held_.arena_bytes &&
-         metadata_bytes <= metadata.limit_bytes() - metadata.used_bytes() + linked_.metadata_bytes -
-                               held_.metadata_bytes;
-}
-
-bool HostStore::EvictUntil(absl::FunctionRef<bool()> fits) {
-  while (!fits()) {
-    // Evicting what somebody still reads would free nothing now.
-    const Victim victim = policy_->ChooseVictim([](const TrackedPiece& tracked) {
-      return PieceOf(tracked).weak_from_this().use_count() == 1;
-    });
-    if (victim.piece == nullptr) return false;
-    HostPiece& piece = PieceOf(*victim.piece);
-    if (victim.keep_planes > 0) {
-      Shed(piece, victim.keep_planes);
-      continue;
-    }
-    Unlink(piece);
-    ++evicted_pieces_;
-  }
-  return true;
-}
-
-void HostStore::Shed(HostPiece& piece, uint32_t planes) {
-  // A policy that names planes that are not there, or a held piece, would go on forever.
-  if (planes > piece.level() || piece.tracking.held_until.has_value()) std::abort();
-  // Taking and dropping a reference orders what the last reader did before what follows.
-  static_cast<void>(piece.shared_from_this());
-  linked_ -= piece.footprint();
-  piece.Shed(planes);
-  linked_ += piece.footprint();
-  policy_->Shed(piece.tracking.policy_record, planes, piece.footprint().total());
-}
-
 void HostStore::EndUpload(TenantId tenant, uint64_t arena_bytes) {
   MutexLock lock(mutex_);
   tenants_[tenant].uploading_bytes -= arena_bytes;
@@ -407,18 +332,6 @@ void HostStore::EndHold(HostPiece& piece) {
 void HostStore::EndPassedHolds() {
   const TimePoint now = clock_.Now();
   while (!holds_.empty() && holds_.begin()->first <= now) EndHold(*holds_.begin()->second);
-}
-
-absl::Status HostStore::NoRoom(uint64_t bytes) {
-  const uint64_t used = memory_->arena->used_bytes();
-  const uint64_t pinned = memory_->pinned_bytes.load(std::memory_order_relaxed);
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "no room for ", bytes, " bytes now: of ", memory_->arena->capacity_bytes(), " bytes, ", used,
-      " are in use, of which ", held_.arena_bytes, " are held for readers, ", pinned,
-      " removed but still being read, and ", used - std::min(used, linked_.arena_bytes + pinned),
-      " in ", memory_->uploads.load(std::memory_order_relaxed), " uploads; of ",
-      memory_->metadata.limit_bytes(), " bytes for records, ", memory_->metadata.used_bytes(),
-      " are in use; try later"));
 }
 
 }  // namespace reprise::storage

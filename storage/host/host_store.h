@@ -11,12 +11,15 @@
 // may outlive it.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
@@ -35,6 +38,8 @@ struct HostStoreOptions {
   PolicyFactory make_policy = {};         // LruPolicy when empty
   const Clock* clock = &Clock::Steady();  // for holds; must outlive the store
 };
+
+class HostUpload;
 
 class HostStore final : public PieceStore {
  public:
@@ -60,6 +65,21 @@ class HostStore final : public PieceStore {
   MutableByteSpan arena() const { return memory_->arena->bytes(); }
   PageKind page_kind() const { return memory_->arena->page_kind(); }
 
+  // ---- for a slower tier below this one ----
+
+  // As BeginUpload, for a piece that a slower tier has: no part of the tenant's share of uploads,
+  // and not counted as refused. To be filled as HostUpload says.
+  absl::StatusOr<std::unique_ptr<HostUpload>> BeginLoad(TenantId tenant, const UploadOffer& offer)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // What eviction will come to within the next `ahead_bytes`, as far as those are not free already,
+  // and that the policy thinks worth a copy in a slower tier and that has none: at most `limit`
+  // pieces, those that others build on first. Each comes back in EndDemotion once, and is not told
+  // of again before. Looks at a bounded number of pieces.
+  std::vector<std::shared_ptr<const HostPiece>> BeginDemotion(uint64_t ahead_bytes, size_t limit)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether the slower tier has the piece now, as it was when it was told of.
+  void EndDemotion(const HostPiece& piece, bool copied) ABSL_LOCKS_EXCLUDED(mutex_);
+
   absl::StatusOr<std::unique_ptr<Upload>> BeginUpload(TenantId tenant,
                                                       const UploadOffer& offer) override
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -84,6 +104,9 @@ class HostStore final : public PieceStore {
  private:
   friend class HostUpload;
 
+  // Reference counts and allocator's headers around a piece or upload.
+  static constexpr uint64_t kObjectOverheadBytes = 64;
+
   // What one tenant keeps others from, of the arena.
   struct TenantUse {
     uint64_t held_bytes = 0;
@@ -93,11 +116,28 @@ class HostStore final : public PieceStore {
   HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<HostMemory> memory,
             std::unique_ptr<PieceIndex<HostPiece>> index, std::unique_ptr<EvictionPolicy> policy);
 
+  // Room for an upload, and what is held of the same content.
+  struct Room {
+    Extent extent;
+    ByteCharge charge;
+    std::shared_ptr<HostPiece> restored;
+  };
+  absl::StatusOr<Room> MakeRoom(TenantId tenant, const UploadOffer& offer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::unique_ptr<HostUpload> MakeUpload(Room room, TenantId tenant, const UploadOffer& offer,
+                                         uint64_t tenant_share_bytes);
+
   // Grows an upload's charge before it parses what came, evicting for it.
   absl::Status GrowCharge(ByteCharge& charge, uint64_t by_bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes a verified piece visible.
   absl::StatusOr<CommitOutcome> Publish(std::shared_ptr<HostPiece> piece)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<PieceRef> PublishLoaded(std::shared_ptr<HostPiece> piece,
+                                         const std::atomic<bool>& cancelled)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Puts it in the place of what is held under its key.
+  void Replace(HostPiece* held, std::shared_ptr<HostPiece> piece,
+               std::shared_ptr<HostPiece>& replaced) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // What is held of the offered content with fewer planes; null when nothing is. INVALID_ARGUMENT
   // when the offer contradicts the directory that is held.

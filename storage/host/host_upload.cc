@@ -1,5 +1,6 @@
 #include "storage/host/host_upload.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -32,17 +33,24 @@ uint64_t ParsedBytes(const PieceMeta& meta) {
   return bytes;
 }
 
+// Direct writes to a disk take the last block whole, so nothing of others may be left in it.
+void ClearTail(const Extent& extent) {
+  std::ranges::fill(extent.occupied().subspan(extent.size_bytes()), std::byte{0});
+}
+
 }  // namespace
 
 HostUpload::HostUpload(HostStore& store, std::shared_ptr<HostMemory> memory, Extent extent,
                        ByteCharge charge, uint64_t piece_overhead_bytes, TenantId tenant,
-                       const UploadOffer& offer, const HostPiece* restored)
+                       const UploadOffer& offer, const HostPiece* restored,
+                       uint64_t tenant_share_bytes)
     : store_(store),
       memory_(std::move(memory)),
       tenant_(tenant),
       offer_(offer),
       from_offset_(restored == nullptr ? 0 : restored->meta().bytes_to(restored->level())),
       piece_overhead_bytes_(piece_overhead_bytes),
+      tenant_share_bytes_(tenant_share_bytes),
       container_(extent.bytes()),
       extent_(std::move(extent)),
       charge_(std::move(charge)),
@@ -52,11 +60,12 @@ HostUpload::HostUpload(HostStore& store, std::shared_ptr<HostMemory> memory, Ext
   if (restored != nullptr) {
     std::memcpy(container_.data(), restored->meta_bytes().data(), from_offset_);
   }
+  ClearTail(*extent_);
 }
 
 HostUpload::~HostUpload() {
   memory_->uploads.fetch_sub(1, std::memory_order_relaxed);
-  store_.EndUpload(tenant_, ExtentAllocator::OccupiedBytes(total_bytes()));
+  store_.EndUpload(tenant_, tenant_share_bytes_);
 }
 
 absl::StatusOr<bool> HostUpload::Write(uint64_t offset, ByteSpan bytes) {
@@ -98,6 +107,32 @@ absl::StatusOr<CommitOutcome> HostUpload::Commit() {
     }
     committed_ = true;
   }
+  REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<HostPiece> piece, Finish());
+  return store_.Publish(std::move(piece));
+}
+
+MutableByteSpan HostUpload::load_area() const {
+  const MutableByteSpan all = extent_->occupied();
+  return all.subspan(std::min<uint64_t>(load_from_offset(), all.size()));
+}
+
+absl::StatusOr<PieceRef> HostUpload::CommitLoad(const std::atomic<bool>& cancelled) {
+  {
+    MutexLock lock(mutex_);
+    if (committed_ || written_bytes_.load(std::memory_order_relaxed) != from_offset_) std::abort();
+    committed_ = true;
+  }
+  // Planes start at multiples of the alignment, so what lies between the planes held and those that
+  // were read is padding.
+  const MutableByteSpan all = extent_->occupied();
+  const MutableByteSpan gap = all.first(all.size() - load_area().size()).subspan(from_offset_);
+  std::ranges::fill(gap, std::byte{0});
+  ClearTail(*extent_);
+  REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<HostPiece> piece, Finish());
+  return store_.PublishLoaded(std::move(piece), cancelled);
+}
+
+absl::StatusOr<std::shared_ptr<HostPiece>> HostUpload::Finish() {
   absl::StatusOr<PieceMeta> meta = Verify(container_);
   if (!meta.ok()) {
     extent_.reset();
@@ -113,9 +148,9 @@ absl::StatusOr<CommitOutcome> HostUpload::Commit() {
   charge_.reset();
   extent_.reset();
   charge.ShrinkTo(piece_overhead_bytes_ + ParsedBytes(*meta));
-  return store_.Publish(std::make_shared<HostPiece>(memory_, std::move(extent), std::move(charge),
-                                                    tenant_, *std::move(meta),
-                                                    offer_.quality.planes - 1, offer_.attributes));
+  return std::make_shared<HostPiece>(memory_, std::move(extent), std::move(charge), tenant_,
+                                     *std::move(meta), offer_.quality.planes - 1,
+                                     offer_.attributes);
 }
 
 absl::StatusOr<PieceMeta> HostUpload::Verify(ByteSpan container) {

@@ -89,13 +89,15 @@ struct PieceCatalog::Database {
   absl::Status Open(bool create) {
     rocks.create_if_missing = create;
     rocksdb::DB* opened = nullptr;
-    const rocksdb::Status status = rocksdb::DB::Open(rocks, directory, &opened);
+    const rocksdb::Status status = read_only
+                                       ? rocksdb::DB::OpenForReadOnly(rocks, directory, &opened)
+                                       : rocksdb::DB::Open(rocks, directory, &opened);
     MutexLock lock(mutex);
     db.reset(opened);
     // What RocksDB says of a folder without a database, unless it may make one.
     if (status.IsInvalidArgument() || status.IsPathNotFound()) {
       return absl::DataLossError(
-          absl::StrCat("index: nothing to open in ", directory, ": ", status.ToString()));
+          absl::StrCat("no index is in ", directory, ": ", status.ToString()));
     }
     return FromRocks(status, "opening " + directory);
   }
@@ -119,6 +121,7 @@ struct PieceCatalog::Database {
   }
 
   std::string directory;
+  bool read_only = false;
   std::unique_ptr<rocksdb::Env> env;
   rocksdb::Options rocks;
   Mutex mutex;
@@ -136,8 +139,18 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
   database->directory = options.directory;
   database->env = rocksdb::NewCompositeEnv(CreateRocksFileSystem(*options.env));
   database->rocks = TuneFor(options, *database->env, std::move(cache));
+  database->read_only = options.read_only;
   REPRISE_RETURN_IF_ERROR(database->Open(options.create));
   return std::unique_ptr<PieceCatalog>(new PieceCatalog(std::move(database)));
+}
+
+absl::Status PieceCatalog::Repair(const CatalogOptions& options) {
+  const std::unique_ptr<rocksdb::Env> env =
+      rocksdb::NewCompositeEnv(CreateRocksFileSystem(*options.env));
+  const rocksdb::Options rocks =
+      TuneFor(options, *env, rocksdb::NewLRUCache(options.memory_bytes, /*num_shard_bits=*/0));
+  return FromRocks(rocksdb::RepairDB(options.directory, rocks),
+                   absl::StrCat("repairing ", options.directory));
 }
 
 PieceCatalog::PieceCatalog(std::unique_ptr<Database> database) : database_(std::move(database)) {}

@@ -32,6 +32,8 @@ struct CatalogOptions {
   uint64_t disk_bytes = 0;
   uint64_t memory_bytes = 0;
   bool create = false;  // when nothing is there; otherwise that is DATA_LOSS
+  // Changes nothing, and may stand beside a process that writes; Commit and Put then fail.
+  bool read_only = false;
   Env* env = nullptr;
 };
 
@@ -45,6 +47,8 @@ class PieceCatalog {
   static uint64_t MaxPieces(uint64_t disk_bytes);
 
   static absl::StatusOr<std::unique_ptr<PieceCatalog>> Open(const CatalogOptions& options);
+  // Makes an index of what can be recognized in the files of one that does not open.
+  static absl::Status Repair(const CatalogOptions& options);
   ~PieceCatalog();
   PieceCatalog(const PieceCatalog&) = delete;
   PieceCatalog& operator=(const PieceCatalog&) = delete;

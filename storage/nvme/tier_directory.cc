@@ -79,21 +79,6 @@ absl::Status WriteIdentity(Env& env, const std::string& directory, const TierIde
   return env.SyncDirectory(directory);
 }
 
-absl::StatusOr<TierIdentity> ReadIdentity(Env& env, const std::string& directory) {
-  const std::string path = absl::StrCat(directory, "/", kIdentityName);
-  REPRISE_ASSIGN_OR_RETURN(const std::unique_ptr<EnvFile> file,
-                           env.Open(path, OpenMode::kRead, /*direct=*/false));
-  REPRISE_ASSIGN_OR_RETURN(const uint64_t size_bytes, file->SizeBytes());
-  if (size_bytes > kMaxIdentityBytes) {
-    return absl::DataLossError(absl::StrCat(path, " has ", size_bytes, " bytes"));
-  }
-  std::string text(size_bytes, '\0');
-  REPRISE_RETURN_IF_ERROR(file->ReadAt(0, std::as_writable_bytes(std::span(text))));
-  absl::StatusOr<TierIdentity> identity = ParseIdentity(text);
-  if (!identity.ok()) return Annotate(identity.status(), path);
-  return identity;
-}
-
 // Takes the lock of a directory that is ours or empty.
 absl::StatusOr<std::unique_ptr<DirectoryLock>> LockDirectory(Env& env,
                                                              const std::string& directory) {
@@ -108,7 +93,7 @@ absl::StatusOr<std::unique_ptr<DirectoryLock>> LockDirectory(Env& env,
           ", so it is no disk tier of Reprise; give an empty directory or a new name"));
     }
   }
-  return env.Lock(absl::StrCat(directory, "/", kLockName));
+  return LockTier(env, directory);
 }
 
 absl::StatusOr<TierIdentity> FindIdentity(const NvmeOptions& options) {
@@ -200,6 +185,33 @@ absl::StatusOr<TierIdentity> ParseIdentity(std::string_view text) {
       "it from a backup");
 }
 
+absl::StatusOr<TierIdentity> ReadIdentity(Env& env, const std::string& directory) {
+  const std::string path = absl::StrCat(directory, "/", kIdentityName);
+  REPRISE_ASSIGN_OR_RETURN(const std::unique_ptr<EnvFile> file,
+                           env.Open(path, OpenMode::kRead, /*direct=*/false));
+  REPRISE_ASSIGN_OR_RETURN(const uint64_t size_bytes, file->SizeBytes());
+  if (size_bytes > kMaxIdentityBytes) {
+    return absl::DataLossError(absl::StrCat(path, " has ", size_bytes, " bytes"));
+  }
+  std::string text(size_bytes, '\0');
+  REPRISE_RETURN_IF_ERROR(file->ReadAt(0, std::as_writable_bytes(std::span(text))));
+  absl::StatusOr<TierIdentity> identity = ParseIdentity(text);
+  if (!identity.ok()) return Annotate(identity.status(), path);
+  return identity;
+}
+
+std::string SegmentDirectory(const std::string& directory) {
+  return absl::StrCat(directory, "/segments");
+}
+
+std::string IndexDirectory(const std::string& directory) {
+  return absl::StrCat(directory, "/index");
+}
+
+absl::StatusOr<std::unique_ptr<DirectoryLock>> LockTier(Env& env, const std::string& directory) {
+  return env.Lock(absl::StrCat(directory, "/", kLockName));
+}
+
 absl::StatusOr<TierDirectory> OpenTierDirectory(const NvmeOptions& options) {
   Env& env = *options.env;
   if (!options.make_policy || options.directory.empty()) {
@@ -216,8 +228,8 @@ absl::StatusOr<TierDirectory> OpenTierDirectory(const NvmeOptions& options) {
   TierLayout& layout = directory.layout;
   layout.node_id = identity.node_id;
   layout.segment_bytes = identity.segment_bytes;
-  layout.segment_directory = absl::StrCat(options.directory, "/segments");
-  layout.index_directory = absl::StrCat(options.directory, "/index");
+  layout.segment_directory = SegmentDirectory(options.directory);
+  layout.index_directory = IndexDirectory(options.directory);
   REPRISE_RETURN_IF_ERROR(Divide(options, directory));
 
   REPRISE_ASSIGN_OR_RETURN(const bool exists,

@@ -35,5 +35,12 @@ struct TierIdentity {
 std::string FormatIdentity(const TierIdentity& identity);
 // DATA_LOSS, or INVALID_ARGUMENT for another version.
 absl::StatusOr<TierIdentity> ParseIdentity(std::string_view text);
+// NOT_FOUND when there is none; else as ParseIdentity.
+absl::StatusOr<TierIdentity> ReadIdentity(Env& env, const std::string& directory);
+
+std::string SegmentDirectory(const std::string& directory);
+std::string IndexDirectory(const std::string& directory);
+// UNAVAILABLE when another process has it.
+absl::StatusOr<std::unique_ptr<DirectoryLock>> LockTier(Env& env, const std::string& directory);
 
 }  // namespace reprise::storage

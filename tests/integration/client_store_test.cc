@@ -127,7 +127,8 @@ TEST_F(ClientStoreTest, TenThousandFlippedBitsAreNeverServed) {
     auto stat = client->Stat(key, true, Soon()).Wait();
     ASSERT_TRUE(stat.ok()) << stat.status();
     ASSERT_FALSE(stat->info.has_value());
-    auto published = client->PublishPiece(SharedBytes::CopyOf(intact->container), 0, Soon()).Wait();
+    auto published =
+        client->PublishPiece(SharedBytes::CopyOf(intact->container), {}, Soon()).Wait();
     ASSERT_TRUE(published.ok()) << published.status();
     ASSERT_EQ(published->pieces_stored, 1u) << "flip " << i;
   }
@@ -206,7 +207,7 @@ TEST_F(ClientStoreTest, APieceCutToALevelIsFetchedPublishedAndCompleted) {
     return ByteSpan(whole).first(meta.bytes_to(planes - 1));
   };
   const auto publish = [&](ByteSpan container) {
-    auto result = client->PublishPiece(SharedBytes::CopyOf(container), 0, Soon()).Wait();
+    auto result = client->PublishPiece(SharedBytes::CopyOf(container), {}, Soon()).Wait();
     EXPECT_TRUE(result.ok()) << result.status();
     return result.ok() ? *result : PublishResult{};
   };
@@ -231,7 +232,7 @@ TEST_F(ClientStoreTest, APieceCutToALevelIsFetchedPublishedAndCompleted) {
   EXPECT_EQ(again.pieces_already_held, 1u);
   EXPECT_EQ(again.bytes_sent, 0u);
   const auto refused =
-      client->PublishPiece(SharedBytes::CopyOf(ByteSpan(whole).first(whole.size() - 1)), 0, Soon())
+      client->PublishPiece(SharedBytes::CopyOf(ByteSpan(whole).first(whole.size() - 1)), {}, Soon())
           .Wait();
   EXPECT_TRUE(absl::IsDataLoss(refused.status())) << refused.status();
 }
@@ -243,7 +244,7 @@ TEST_F(ClientStoreTest, AFullStoreRefusesAPieceLargerThanItself) {
   auto container = EncodeFile(key, *Fingerprint(FileNamespace("default")), file);
   ASSERT_TRUE(container.ok());
   const auto status =
-      client->PublishPiece(SharedBytes::CopyOf(*container), 0, Soon()).Wait().status();
+      client->PublishPiece(SharedBytes::CopyOf(*container), {}, Soon()).Wait().status();
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
 }
 

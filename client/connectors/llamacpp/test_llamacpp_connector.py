@@ -130,9 +130,11 @@ class FakeClient:
         views: Views,
         *,
         recompute_seconds_per_chunk: float,
+        durable: bool,
         timeout: float,
     ) -> SimpleNamespace:
         self.published.append((chunk_count, views[0].shape))
+        self.durable = durable
         return SimpleNamespace(bytes_sent=1000 * chunk_count)
 
     def close(self) -> None:

@@ -76,6 +76,8 @@ def good_report() -> Report:
         grpc=Row("grpc", 2056, 8, "grpc"),
         partial_whole=Row("second recomputed", 1288),
         partial=Row("second", 1288, 4, "ucx"),
+        restarted=Row("restarted", 2056, 8, "ucx", 1, "nvme"),
+        killed=Row("killed", 2056, 8, "ucx", 1, "nvme"),
         levels=[LevelRow(low, 1000, 4000, 0.3, 0.4), LevelRow(ucx, 4000, 4000, 0.0, 0.0)],
         facts={"model": "m"},
     )
@@ -83,6 +85,8 @@ def good_report() -> Report:
         report.whole.add(recomputed(answer))
         report.ucx.add(loaded(answer))
         report.grpc.add(loaded(answer, carrier="grpc"))
+        report.restarted.add(loaded(answer))
+        report.killed.add(loaded(answer))
     report.partial_whole.add(recomputed([4, 5]))
     report.partial.add(loaded([4, 5], chunks=4))
     return report
@@ -97,7 +101,8 @@ def test_a_good_run_has_nothing_to_complain_about() -> None:
     assert (figures["ttft_recompute_ms"], figures["ttft_load_ms"]) == (1000, 100)
     assert (figures["partial_chunks_loaded"], figures["bytes_moved"]) == (4, 8_000_000)
     assert figures["model"] == "m"
-    assert report.table().count("identical") == 3
+    assert report.table().count("identical") == 5
+    assert report.table().count("nvme") == 2
     assert "10 x" in report.table()
     assert "median" in report.table()
     assert "rounds" not in report.table()

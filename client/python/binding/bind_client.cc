@@ -103,11 +103,13 @@ Pending<LookupResult> LookupAsync(const PyClient& self, const PrefixKeys& keys, 
 Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys,
                                     uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
                                     double recompute_seconds_per_chunk, const std::string& codec,
-                                    const std::optional<std::string>& profile, double timeout) {
+                                    const std::optional<std::string>& profile, bool durable,
+                                    double timeout) {
   Tensors tensors = ReadTensors(keys.name_space(), views, false);
   PublishOptions options{.first_chunk = first_chunk,
                          .recompute_seconds_per_chunk = recompute_seconds_per_chunk,
-                         .codec = ReadCodec(codec)};
+                         .codec = ReadCodec(codec),
+                         .durable = durable};
   if (profile) {
     options.profile = std::make_shared<const Profile>(ValueOrRaise(ParseProfile(*profile)));
   }
@@ -137,11 +139,12 @@ Pending<LoadResult> LoadAsync(const PyClient& self, const PrefixKeys& keys, uint
 }
 
 Pending<PublishResult> PublishPieceAsync(const PyClient& self, nb::bytes container,
-                                         uint64_t position, double timeout) {
+                                         uint64_t position, bool durable, double timeout) {
   const ByteSpan bytes(static_cast<const std::byte*>(container.data()), container.size());
   const Deadline deadline = ReadTimeout(timeout);
   return Pending(Run(self, [&](Client& client) {
-    return client.PublishPiece(SharedBytes::CopyOf(bytes), position, deadline);
+    return client.PublishPiece(SharedBytes::CopyOf(bytes),
+                               {.position = position, .durable = durable}, deadline);
   }));
 }
 
@@ -374,7 +377,7 @@ void BindClient(nb::module_& module) {
     client.def(
         name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(), "first_chunk"_a = 0,
         "recompute_seconds_per_chunk"_a = 0.0, "codec"_a = "progressive", "profile"_a = nb::none(),
-        "timeout"_a = 60.0,
+        "durable"_a = false, "timeout"_a = 60.0,
         "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
         "(key, value) pair of "
         "arrays, or one array for a latent, for each layer group; for a single group the "
@@ -383,7 +386,8 @@ void BindClient(nb::module_& module) {
         "tokens. The arrays are read while the publish is under way: leave them as they are "
         "until it is done. codec is \"progressive\", which can be loaded at lower levels, for "
         "fewer bytes, and stores raw what it cannot code (fp32, states, opaque bytes); or "
-        "\"raw\". profile is the text of the file that the namespace names, which takes it.");
+        "\"raw\". profile is the text of the file that the namespace names, which takes it. With "
+        "durable, what is held then survives the store's process and power loss.");
   };
   publish("publish", Blocking(&PublishAsync));
   publish("publish_async", &PublishAsync);
@@ -407,8 +411,9 @@ void BindClient(nb::module_& module) {
   load("load", Blocking(&LoadAsync));
   load("load_async", &LoadAsync);
   const auto publish_piece = [&](const char* name, auto method) {
-    client.def(name, method, "container"_a, nb::kw_only(), "position"_a = 0, "timeout"_a = 60.0,
-               "Stores a whole container under the key in its header.");
+    client.def(name, method, "container"_a, nb::kw_only(), "position"_a = 0, "durable"_a = false,
+               "timeout"_a = 60.0,
+               "Stores a whole container under the key in its header; durable as in publish.");
   };
   publish_piece("publish_piece", Blocking(&PublishPieceAsync));
   publish_piece("publish_piece_async", &PublishPieceAsync);

@@ -11,11 +11,12 @@ import pytest
 class StoreProcess:
     """`reprise store` on free ports of the loopback interface."""
 
-    def __init__(self, binary: str) -> None:
+    def __init__(self, binary: str, *options: str) -> None:
         self.process = subprocess.Popen(
             [
                 *(binary, "store", "--listen", "127.0.0.1:0", "--metrics", "off"),
                 *("--memory", "512MiB", "--log-level", "warning"),
+                *options,
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -32,12 +33,17 @@ class StoreProcess:
 
 
 @pytest.fixture
-def store() -> Iterator[StoreProcess]:
+def binary() -> str:
     built = Path(__file__).resolve().parents[3] / "build" / "bin" / "reprise"
-    binary = Path(os.environ.get("REPRISE_BIN", built))
-    if not binary.exists():
-        pytest.skip(f"there is no {binary}: ./dev build release reprise")
-    process = StoreProcess(str(binary))
+    path = Path(os.environ.get("REPRISE_BIN", built))
+    if not path.exists():
+        pytest.skip(f"there is no {path}: ./dev build release reprise")
+    return str(path)
+
+
+@pytest.fixture
+def store(binary: str) -> Iterator[StoreProcess]:
+    process = StoreProcess(binary)
     yield process
     process.kill()
     assert process.process.stdout is not None

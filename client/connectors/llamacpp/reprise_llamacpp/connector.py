@@ -70,6 +70,7 @@ class StoreClient(Protocol):
         views: Views,
         *,
         recompute_seconds_per_chunk: float,
+        durable: bool,
         timeout: float,
     ) -> reprise.PublishResult: ...
 
@@ -254,12 +255,13 @@ class Connector:
             shortfall=loaded.shortfall,
         )
 
-    def publish(self) -> Publication:
+    def publish(self, *, durable: bool = False) -> Publication:
         """Stores the whole chunks of the prompt that was prefilled last.
 
-        The engine may have generated more since, but must still hold that prompt. Blocks for the
-        publish timeout at most, and never raises. KV that stands on a prefix loaded below lossless
-        is not published: it is not what the keys promise.
+        With `durable` they survive the store's process and power loss; a store without a disk
+        refuses. The engine may have generated more since, but must still hold that prompt. Blocks
+        for the publish timeout at most, and never raises. KV that stands on a prefix loaded below
+        lossless is not published: it is not what the keys promise.
         """
         chunk_tokens = self._namespace.chunk_tokens
         chunks = self._prompt.size // chunk_tokens
@@ -275,6 +277,7 @@ class Connector:
                 chunks,
                 self._engine.state_out(0, chunks * chunk_tokens),
                 recompute_seconds_per_chunk=self._seconds_per_chunk,
+                durable=durable,
                 timeout=_left(deadline),
             )
         except Exception as error:

@@ -4,18 +4,22 @@
 
 The prefill worker computes a prompt, publishes its chunks and ends. The decode worker, another
 process with a model of its own, then answers the same prompt by computing it and by loading it,
-in turn, at every level, and a second prompt that shares a part of it. Time to first token runs from
-the request (token ids known, model loaded, connection open) to the choice of the first token.
+in turn, at every level, and a second prompt that shares a part of it. Then the store is stopped,
+and killed, and the prompt loaded from the disk of the one that follows. Time to first token runs
+from the request (token ids known, model loaded, connection open) to the choice of the first token.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import logging
 import os
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +43,8 @@ _ROUNDS_TAKE_S = 48.0  # no round begins that would end later, going by those be
 # The first load after a computation finds the caches cold, so the carriers take turns.
 _LOADS = (("ucx", "grpc", "grpc", "ucx"), ("grpc", "ucx", "ucx", "grpc"))
 _REQUEST_TIMEOUT_S = 300.0
-_STORE_OPTIONS = ("--memory", "1GiB", "--log-level", "warning")
+_STORE_STOPS_S = 30.0
+_STORE_OPTIONS = ("--memory", "1GiB", "--disk-size", "1GiB", "--log-level", "warning")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,10 +95,12 @@ def _rows(prompts: Prompts, lossless: int) -> dict[str, Row]:
     }
     return levels | {
         "whole": Row("prompt recomputed", whole),
-        "ucx": Row("prompt loaded over UCX", whole, chunks, "ucx", lossless),
-        "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc"),
+        "ucx": Row("prompt loaded over UCX", whole, chunks, "ucx", lossless, "host"),
+        "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc", tier="host"),
         "partial_whole": Row("second prompt recomputed", partial),
-        "partial": Row("second prompt, shared part loaded", partial, shared, "ucx"),
+        "partial": Row("second prompt, shared part loaded", partial, shared, "ucx", tier="host"),
+        "restarted": Row("... after the store's restart", whole, chunks, "ucx", lossless, "nvme"),
+        "killed": Row("... after a kill of the store", whole, chunks, "ucx", lossless, "nvme"),
     }
 
 
@@ -168,31 +175,67 @@ def _publish(
             options.prompt_tokens - cut,
         )
         prompt = {"tokens": prompts.whole, "carrier": "ucx"}
-        published = worker.request("prefill", _REQUEST_TIMEOUT_S, **prompt)
+        published = worker.request("prefill", _REQUEST_TIMEOUT_S, durable=True, **prompt)
         if published["publication"]["shortfall"]:
             raise ProcessError(f"nothing was published: {published['publication']['shortfall']}")
         published |= worker.request("levels", _REQUEST_TIMEOUT_S, **prompt)
     return prompts, published
 
 
+def _next_store(
+    store: StoreProcess, ending: str, program: Path, options: Sequence[str]
+) -> StoreProcess:
+    """Ends the store, and starts another with the same address and disk."""
+    if ending == "killed":
+        store.kill()
+    else:
+        store.signal(signal.SIGTERM)
+        store.wait(_STORE_STOPS_S)
+    return StoreProcess(program, _show, listen=store.address, options=options)
+
+
+def _measure_from_disk(
+    worker: WorkerProcess,
+    store: StoreProcess,
+    name: str,
+    row: Row,
+    prompts: Prompts,
+    options: argparse.Namespace,
+) -> None:
+    # Asking what is there brings nothing into memory, but connects.
+    worker.request("levels", _REQUEST_TIMEOUT_S, tokens=prompts.whole, carrier="ucx")
+    _measure(worker, name, row, prompts, options.answer_tokens)
+    from_disk = store.metric("reprise_store_loaded_pieces_total")
+    if from_disk != row.expected_chunks:
+        row.complaints.append(f"{row.title}: {from_disk:g} pieces came from the disk")
+
+
 def _run(options: argparse.Namespace, log: logging.Logger) -> Report:
     started = time.monotonic()
     program = find_reprise(options.reprise)
     context = str(max(options.prompt_tokens, _PARTIAL_TOKENS) + options.answer_tokens)
-    with StoreProcess(program, _show, options=_STORE_OPTIONS) as store:
-        log.info("a store runs as process %d: %s", store.pid, store.ready_line)
-        prompts, published = _publish(store, log, options)
-        log.info("the prefill worker has ended; now a decode worker, with a model of its own")
-        lossless = len(published["levels"]) - 1
-        rows = _rows(prompts, lossless)
-        with WorkerProcess(
-            "decode", store.address, _show, options=["--context-tokens", context]
-        ) as worker:
+    with tempfile.TemporaryDirectory(prefix="reprise-demo-") as disk:
+        store_options = (*_STORE_OPTIONS, "--disk", f"{disk}/store")
+        with contextlib.ExitStack() as stores:
+            store = stores.enter_context(StoreProcess(program, _show, options=store_options))
+            log.info("a store runs as process %d: %s", store.pid, store.ready_line)
+            prompts, published = _publish(store, log, options)
+            log.info("the prefill worker has ended; now a decode worker, with a model of its own")
+            lossless = len(published["levels"]) - 1
+            rows = _rows(prompts, lossless)
+            worker = stores.enter_context(
+                WorkerProcess("decode", store.address, _show, options=["--context-tokens", context])
+            )
             rounds = 0
             while not _enough(rounds, options.rounds, started):
                 for name in _round(rounds, lossless):
                     _measure(worker, name, rows[name], prompts, options.answer_tokens)
                 rounds += 1
+            for name in ("restarted", "killed"):
+                store = _next_store(store, name, program, store_options)
+                stores.enter_context(store)
+                log.info("the store was %s and runs again as process %d", name, store.pid)
+                _measure_from_disk(worker, store, name, rows[name], prompts, options)
     facts = {
         "answer": rows["whole"].text,
         "partial_answer": rows["partial_whole"].text,

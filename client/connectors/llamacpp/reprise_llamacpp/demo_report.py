@@ -19,6 +19,7 @@ class Row:
     expected_chunks: int = 0
     expected_carrier: str = ""
     expected_level: int | None = None
+    tier: str = ""
     ttft_ms: list[float] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     loaded_chunks: list[int] = field(default_factory=list)
@@ -116,6 +117,8 @@ class Report:
     grpc: Row
     partial_whole: Row
     partial: Row
+    restarted: Row
+    killed: Row
     levels: Sequence[LevelRow]
     """From the lowest to the lossless one, whose row is `ucx`. The others promise no identity."""
     facts: dict[str, Any]
@@ -129,6 +132,8 @@ class Report:
             (self.grpc, self.whole),
             (self.partial_whole, self.partial_whole),
             (self.partial, self.partial_whole),
+            (self.restarted, self.whole),
+            (self.killed, self.whole),
         )
 
     @property
@@ -150,7 +155,8 @@ class Report:
 
     def table(self) -> str:
         lines = [
-            f"{'time to first token':<34} {self._middle:>9} {'lowest..highest':>19} {'n':>3} "
+            f"{'time to first token':<34} {'tier':<5} {self._middle:>9} "
+            f"{'lowest..highest':>19} {'n':>3} "
             f"{'faster':>7} {'loaded':>9}  tokens"
         ]
         for row, reference in self.pairs:
@@ -161,7 +167,8 @@ class Report:
             moved = f"{row.bytes_per_load / 1e6:.1f} MB" if row.bytes_received else ""
             same = "identical" if row.is_identical_to(reference) else "DIFFERENT"
             lines.append(
-                f"{row.title:<34} {row.median_ms:>6,.0f} ms {spread:>19} {len(row.ttft_ms):>3} "
+                f"{row.title:<34} {row.tier:<5} {row.median_ms:>6,.0f} ms {spread:>19} "
+                f"{len(row.ttft_ms):>3} "
                 f"{faster:>7} {moved:>9}  {same if row is not reference else 'reference'}"
             )
         return "\n".join([*lines, *self._notes()])
@@ -206,6 +213,8 @@ class Report:
             "ttft_recompute_ms": self.whole.median_ms,
             "ttft_load_ms": self.ucx.median_ms,
             "ttft_load_grpc_ms": self.grpc.median_ms,
+            "ttft_load_restarted_ms": self.restarted.median_ms,
+            "ttft_load_killed_ms": self.killed.median_ms,
             "ttft_partial_ms": self.partial.median_ms,
             "ttft_partial_recompute_ms": self.partial_whole.median_ms,
             "partial_prompt_tokens": self.partial_whole.prompt_tokens,

@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -142,13 +143,15 @@ class Process:
 class StoreProcess(Process):
     """A `reprise store` on ports of its choice on this host."""
 
-    def __init__(self, program: Path, say: Say, *, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, program: Path, say: Say, *, listen: str = "127.0.0.1:0", options: Sequence[str] = ()
+    ) -> None:
         """Returns when it is ready; raises ProcessError if it does not get there."""
         command: list[str | Path] = [
             program,
             "store",
             "--listen",
-            "127.0.0.1:0",
+            listen,
             "--metrics",
             "127.0.0.1:0",
         ]
@@ -163,6 +166,14 @@ class StoreProcess(Process):
             if isinstance(error, KeyError):
                 raise ProcessError(f"the store is not ready: {self.ready_line}") from None
             raise
+
+    def metric(self, name: str) -> float:
+        """A figure of its /metrics that has no labels."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as page:
+            for line in page.read().decode().splitlines():
+                if line.startswith(f"{name} "):
+                    return float(line.split()[1])
+        raise ProcessError(f"the store has no metric {name}")
 
 
 class WorkerProcess(Process):

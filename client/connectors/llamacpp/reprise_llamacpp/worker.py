@@ -95,7 +95,7 @@ class Worker:
         for connector in self._connectors.values():
             connector.close()
 
-    def prefill(self, tokens: Tokens, carrier: str) -> Answer:
+    def prefill(self, tokens: Tokens, carrier: str, durable: bool = False) -> Answer:
         """Computes what the store does not have of a prompt, and publishes its whole chunks."""
         connector = self.connector(carrier)
         started = time.perf_counter()
@@ -103,7 +103,7 @@ class Worker:
         prefill_ms = _ms_since(started)
         self._say_prefill(prefill, f"in {prefill_ms:.0f} ms")
         started = time.perf_counter()
-        publication = connector.publish()
+        publication = connector.publish(durable=durable)
         publish_ms = _ms_since(started)
         if not publication.shortfall:
             self._log.info(
@@ -183,8 +183,9 @@ class Worker:
     def serve(self, lines: Iterable[str], reply: Callable[[Answer], None]) -> None:
         """Answers requests until there are no more lines.
 
-        A request is an object with "do": "tokenize", with "text"; or, with "tokens", "prefill",
-        "levels" and "decode" (perhaps at a "level"), which need "carrier", and "recompute", which
+        A request is an object with "do": "tokenize", with "text"; or, with "tokens", "prefill"
+        (perhaps "durable"), "levels" and "decode" (perhaps at a "level"), which need "carrier", and
+        "recompute", which
         may have "cuts" (else it cuts where the connector does); "decode" and "recompute" need
         "answer_tokens". What cannot be served is answered with an object that has "error".
         """
@@ -201,7 +202,7 @@ class Worker:
             return {"tokens": self._engine.tokenize(request["text"]).tolist()}
         tokens = np.asarray(request["tokens"], np.int32)
         if action == "prefill":
-            return self.prefill(tokens, request["carrier"])
+            return self.prefill(tokens, request["carrier"], request.get("durable", False))
         if action == "decode":
             return self.decode(
                 tokens, request["carrier"], request["answer_tokens"], request.get("level")

@@ -1,0 +1,186 @@
+// A store with a disk, as its operator sees it: restarts, kills, and what is wrong with a disk.
+
+#include <signal.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "services/cli/commands.h"
+#include "services/cli/reprise_process.h"
+
+namespace reprise::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::vector<std::string> WithDisk(const std::string& directory, const std::string& size = "1GiB") {
+  return {"--memory", "400MiB", "--disk", directory, "--disk-size", size};
+}
+
+double Metric(const RunningStore& store, const std::string& series) {
+  const std::string text = "\n" + store.Http("/metrics");
+  const size_t at = text.find("\n" + series + " ");
+  return at == std::string::npos ? -1 : std::stod(text.substr(at + 1 + series.size()));
+}
+
+// `reprise store` must end by itself with one line on standard error.
+void ExpectRefused(std::vector<std::string> args, const std::string& says) {
+  args.insert(args.begin(), "store");
+  args.insert(args.end(), {"--listen", "127.0.0.1:0", "--metrics", "off"});
+  const Finished finished = RunReprise(args);
+  EXPECT_EQ(finished.exit_code, kExitError) << finished.err;
+  EXPECT_THAT(finished.err, StartsWith("reprise: "));
+  EXPECT_THAT(finished.err, HasSubstr(says));
+  EXPECT_EQ(std::count(finished.err.begin(), finished.err.end(), '\n'), 1) << finished.err;
+  EXPECT_EQ(finished.out, "");
+}
+
+TEST(CliDisk, WhatWasPutDurablySurvivesAKill) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const std::string small = scratch.Write("small", "a few bytes");
+  const std::string large = scratch.Write("large", Pattern(5'000'000, 1));
+  {
+    RunningStore store(WithDisk(disk));
+    ASSERT_NE(store.grpc(), "");
+    ASSERT_EQ(store.Run({"put", "small", small, "--durable"}).exit_code, kExitOk);
+    ASSERT_EQ(store.Run({"put", "large", large}).exit_code, kExitOk);
+    // Held already, and durable only from now on.
+    const Finished again = store.Run({"put", "large", large, "--durable"});
+    ASSERT_EQ(again.exit_code, kExitOk) << again.err;
+    EXPECT_THAT(again.out, StartsWith("already held"));
+    EXPECT_EQ(Metric(store, "reprise_store_persisted_pieces_total"), 2);
+    store.Stop(SIGKILL);
+  }
+  const RunningStore store(WithDisk(disk));
+  ASSERT_NE(store.grpc(), "");
+  EXPECT_EQ(Metric(store, "reprise_store_pieces"), 0);
+  EXPECT_EQ(Metric(store, "reprise_store_disk_pieces"), 2);
+  EXPECT_THAT(store.Run({"stat", "small"}).out, HasSubstr("nvme"));
+  const Finished verified = store.Run({"stat", "large", "--verify"});
+  EXPECT_EQ(verified.exit_code, kExitOk) << verified.err;
+  for (const char* carrier : {"ucx", "grpc"}) {
+    EXPECT_EQ(store.Run({"get", "small", "--carrier", carrier}).out, "a few bytes");
+    EXPECT_EQ(store.Run({"get", "large", "--carrier", carrier}).out, ReadWhole(large));
+  }
+  EXPECT_EQ(Metric(store, "reprise_store_loaded_pieces_total"), 2);
+  EXPECT_EQ(store.Run({"rm", "small"}).exit_code, kExitOk);
+  EXPECT_EQ(store.Run({"get", "small"}).exit_code, kExitMiss);
+}
+
+TEST(CliDisk, DurableNeedsADisk) {
+  const ScratchDir scratch;
+  const RunningStore store({"--memory", "400MiB"});
+  const Finished put = store.Run({"put", "x", scratch.Write("x", "x"), "--durable"});
+  EXPECT_EQ(put.exit_code, kExitError);
+  EXPECT_THAT(put.err, HasSubstr("start it with --disk"));
+  EXPECT_EQ(store.Run({"get", "x"}).exit_code, kExitMiss);
+}
+
+TEST(CliDisk, MoreThanMemoryHoldsIsServedWithinBothBudgets) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const RunningStore store(WithDisk(disk, "512MiB"));
+  ASSERT_NE(store.grpc(), "");
+  std::vector<std::string> files;
+  for (uint32_t i = 0; i < 40; ++i) {
+    files.push_back(scratch.Write("in" + std::to_string(i), Pattern(4 << 20, i)));
+    ASSERT_EQ(store.Run({"put", "x" + std::to_string(i), files.back()}).exit_code, kExitOk);
+  }
+  int same = 0;
+  for (uint32_t i = 0; i < 40; ++i) {
+    const Finished get = store.Run({"get", "x" + std::to_string(i)});
+    same += get.exit_code == kExitOk && get.out == ReadWhole(files[i]) ? 1 : 0;
+  }
+  EXPECT_EQ(same, 40);
+  EXPECT_GT(Metric(store, "reprise_store_demoted_pieces_total"), 10);
+  uint64_t on_disk = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(disk)) {
+    if (entry.is_regular_file()) on_disk += std::filesystem::file_size(entry);
+  }
+  EXPECT_LE(on_disk, uint64_t{512} << 20);
+  EXPECT_GT(on_disk, uint64_t{64} << 20);
+#ifndef REPRISE_SANITIZED
+  EXPECT_LT(store.StatusKb("VmHWM"), 400 * 1024);
+#endif
+}
+
+TEST(CliDisk, OneStoreAtATime) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const RunningStore store(WithDisk(disk));
+  ASSERT_NE(store.grpc(), "");
+  ExpectRefused(WithDisk(disk), disk);
+}
+
+TEST(CliDisk, WhatIsWrongWithADiskIsSaidInOneLine) {
+  const ScratchDir scratch;
+  const std::string file = scratch.Write("file", "not a directory");
+  ExpectRefused(WithDisk(file), file);
+  ExpectRefused(WithDisk(scratch.Path("no/such/parent")), scratch.Path("no/such/parent"));
+  ExpectRefused(WithDisk(scratch.Path("small"), "1MiB"), "too small");
+  const std::string others = scratch.Path("others");
+  std::filesystem::create_directory(others);
+  scratch.Write("others/thesis.tex", "years of work");
+  ExpectRefused(WithDisk(others), others);
+  EXPECT_EQ(ReadWhole(others + "/thesis.tex"), "years of work");
+}
+
+TEST(CliDisk, ADirectoryOfAnotherVersionOrAnotherNodeIsLeftAlone) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const std::string other = scratch.Path("other");
+  for (const std::string& directory : {disk, other}) {
+    RunningStore store(WithDisk(directory));
+    ASSERT_EQ(store.Run({"put", "x", scratch.Write("x", "x"), "--durable"}).exit_code, kExitOk);
+    store.Stop(SIGTERM);
+  }
+  const std::string identity = disk + "/IDENTITY";
+  const std::string text = ReadWhole(identity);
+  const size_t version = text.find('1');
+  ASSERT_NE(version, std::string::npos);
+  std::string newer = text;
+  newer[version] = '9';
+  std::ofstream(identity) << newer;
+  ExpectRefused(WithDisk(disk), "version");
+  std::ofstream(identity) << ReadWhole(other + "/IDENTITY");
+  ExpectRefused(WithDisk(disk), disk);
+  std::ofstream(identity) << text;
+  const RunningStore store(WithDisk(disk));
+  EXPECT_EQ(store.Run({"get", "x"}).out, "x");
+}
+
+TEST(CliDisk, ALostIndexIsNoEmptyStore) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  {
+    RunningStore store(WithDisk(disk));
+    ASSERT_EQ(store.Run({"put", "x", scratch.Write("x", "x"), "--durable"}).exit_code, kExitOk);
+    store.Stop(SIGTERM);
+  }
+  std::filesystem::remove_all(disk + "/index");
+  ExpectRefused(WithDisk(disk), "fsck");
+}
+
+TEST(CliDisk, ADiskNeedsItsSize) {
+  const ScratchDir scratch;
+  for (const auto& [args, says] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"store", "--disk", "d"}, "--disk without --disk-size"},
+           {{"store", "--disk-size", "1GiB"}, "--disk-size without --disk"},
+           {{"store", "--disk", "d", "--disk-size", "much"}, "\"much\" is not a size"}}) {
+    const Finished finished = RunReprise(args);
+    EXPECT_EQ(finished.exit_code, kExitUsage) << finished.err;
+    EXPECT_THAT(finished.err, HasSubstr(says));
+  }
+  ExpectRefused({"--config", scratch.Write("store.yaml", "memory: 400MiB\ndisk: /nowhere\n")},
+                "give --disk-size");
+}
+
+}  // namespace
+}  // namespace reprise::cli

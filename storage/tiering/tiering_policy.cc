@@ -1,0 +1,350 @@
+#include "storage/tiering/tiering_policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "absl/numeric/int128.h"
+
+namespace reprise::storage {
+namespace {
+
+// Below that many calls, no piece grows much older.
+constexpr uint64_t kMovePeriod = ReuseModel::kFirstAgeCalls;
+constexpr size_t kHistoryPerPiece = 4;
+constexpr uint32_t kCountClasses = 4;
+constexpr uint32_t kTurnClasses = ReuseModel::kClasses / kCountClasses;
+// Used more often than that, a piece is no conversation's but a beginning that many share.
+constexpr uint32_t kSharedUses = 8;
+// Octaves of recompute seconds per byte that are told apart, most of them below the usual.
+constexpr int kDensities = 16;
+constexpr int kUsualDensity = 9;
+constexpr int kMinOctave = -100;
+constexpr int kMaxOctave = 100;
+// A piece used within the last 256 calls, which are more than most prompts have pieces, may belong
+// to a prompt that is still being published: giving up its end would cut off all that is to follow,
+// so it counts for more.
+constexpr uint32_t kUnfinishedAges = 3;
+constexpr double kUnfinishedWorth = 2;
+// A write to the next tier pays when one in twenty of such pieces is used before it would be
+// evicted there.
+constexpr double kDemotionProbability = 0.05;
+// Pieces that cannot be reached; then a list for each class, age and density.
+constexpr RankedLists::List kUnreachable = 0;
+constexpr size_t kLists = 1 + size_t{ReuseModel::kClasses} * ReuseModel::kAges * kDensities;
+
+// One multiplication per 8 bytes, both halves of each product kept. Of a key every byte counts.
+uint64_t NameOf(uint64_t seed, TenantId tenant, uint64_t position, const Key& key) {
+  const auto mix = [](uint64_t a, uint64_t b) {
+    const absl::uint128 product = absl::uint128(a ^ 0x9E3779B97F4A7C15) * (b ^ 0xD1B54A32D192ED03);
+    return absl::Uint128Low64(product) ^ absl::Uint128High64(product);
+  };
+  uint64_t name = mix(mix(seed, tenant), position);
+  const auto& bytes = key.digest.bytes;
+  for (size_t at = 0; at < bytes.size(); at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    for (size_t i = 0; i < sizeof(uint64_t); ++i) {
+      word |= std::to_integer<uint64_t>(bytes[at + i]) << (8 * i);
+    }
+    name = mix(name ^ word, seed);
+  }
+  return name == 0 ? 1 : name;
+}
+
+int8_t OctaveOf(double seconds, double bytes) {
+  const double density = seconds / std::max(bytes, 1.0);
+  // Publishers may say anything.
+  if (!(density > 0) || !std::isfinite(density)) return kMinOctave;
+  const double octave = std::round(std::log2(density));
+  return static_cast<int8_t>(std::clamp(octave, double{kMinOctave}, double{kMaxOctave}));
+}
+
+bool Within(const Distortion& distortion, const Distortion& floor) {
+  return distortion.key <= floor.key && distortion.value <= floor.value;
+}
+
+// What an error does to a model's output, measured as divergence, grows with its square.
+double HarmOf(const Distortion& distortion) {
+  const double worst = std::max(distortion.key, distortion.value);
+  return worst * worst;
+}
+
+}  // namespace
+
+struct TieringPolicy::Node final : TrackedPiece, RankedLists::Entry {
+  // Planes that may be given up together.
+  struct Refinement {
+    uint8_t keep_planes = 0;  // 0: there is no such step
+    int8_t octave = 0;        // of seconds per byte given up
+  };
+
+  explicit Node(uint64_t tag) : TrackedPiece(tag) {}
+
+  // The next that may go; nullptr when only the whole piece may.
+  const Refinement* next_refinement() const {
+    for (const Refinement& step : refinements) {
+      if (step.keep_planes != 0 && planes_held > step.keep_planes) return &step;
+    }
+    return nullptr;
+  }
+  bool may_be_victim() const { return !held && (children == 0 || next_refinement() != nullptr); }
+  uint32_t piece_class() const {
+    const uint32_t count = uses <= 2 ? uses - 1 : uses <= 4 ? 2 : 3;
+    return count * kTurnClasses + std::min<uint32_t>(turn, kTurnClasses) - 1;
+  }
+  void AddRefinements(const PolicyPiece& piece, const TieringOptions& options);
+
+  uint64_t name = 0;
+  uint64_t parent = 0;  // 0: it begins a prefix
+  uint32_t children = 0;
+  uint8_t uses = 0;
+  uint8_t turn = 1;
+  uint8_t planes_held = 0;
+  int8_t octave = 0;  // of the whole piece, at its floor
+  std::array<Refinement, 3> refinements{};
+  bool held : 1 = false;
+  bool reachable : 1 = false;
+  bool demoted : 1 = false;
+  bool child_demoted : 1 = false;
+};
+
+void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const TieringOptions& options) {
+  octave = OctaveOf(piece.attributes.recompute_seconds, static_cast<double>(piece.size_bytes));
+  const auto levels = piece.levels.first(std::min<size_t>(piece.planes_held, piece.levels.size()));
+  if (levels.empty() || HarmOf(options.floor) <= 0) return;
+  const auto floor = std::find_if(levels.begin(), levels.end(), [&](const auto& level) {
+    return Within(level.distortion, options.floor);
+  });
+  if (floor == levels.end() || floor + 1 == levels.end()) return;
+  const auto first = static_cast<size_t>(floor - levels.begin());
+  octave = OctaveOf(piece.attributes.recompute_seconds, static_cast<double>(floor->bytes));
+  const double seconds = piece.attributes.recompute_seconds * options.refinement_worth;
+  const double harm = std::max(HarmOf(floor->distortion), 1e-18);
+  size_t above = levels.size() - 1;
+  for (Refinement& step : refinements) {
+    if (above == first) break;
+    // The last step takes all that is left.
+    const size_t below = &step == &refinements.back() ? first : above - 1;
+    const double gain = HarmOf(levels[below].distortion) - HarmOf(levels[above].distortion);
+    const double bytes =
+        static_cast<double>(levels[above].bytes) - static_cast<double>(levels[below].bytes);
+    step = {.keep_planes = static_cast<uint8_t>(below + 1),
+            .octave = OctaveOf(seconds * gain / harm, bytes)};
+    above = below;
+  }
+}
+
+TieringPolicy::TieringPolicy(size_t max_pieces, const TieringOptions& options)
+    : options_(options),
+      model_(max_pieces),
+      history_(kHistoryPerPiece * max_pieces),
+      lists_(kLists) {
+  // An eighth more: the table then never grows only to drop its tombstones.
+  nodes_.reserve(max_pieces + max_pieces / 8);
+  Learn();
+}
+
+TieringPolicy::~TieringPolicy() = default;
+
+TrackedPiece* TieringPolicy::Insert(const PolicyPiece& piece) {
+  Settle();
+  const PieceAttributes& attributes = piece.attributes;
+  auto added = std::make_unique<Node>(piece.tag);
+  Node* const node = added.get();
+  node->name = NameOf(options_.name_seed, piece.tenant, attributes.position, piece.key);
+  // Of two pieces of one name the second goes by another, under which no piece builds on it.
+  while (!nodes_.try_emplace(node->name, std::move(added)).second) ++node->name;
+  if (const auto waiting = waiting_.find(node->name); waiting != waiting_.end()) {
+    node->children = waiting->second;
+    waiting_.erase(waiting);
+  }
+  if (attributes.parent.has_value() && attributes.position > 0) {
+    node->parent =
+        NameOf(options_.name_seed, piece.tenant, attributes.position - 1, *attributes.parent);
+    if (Node* parent = Find(node->parent); parent != nullptr) {
+      ++parent->children;
+      if (!parent->may_be_victim()) lists_.Erase(parent);
+    } else {
+      ++waiting_[node->parent];
+    }
+  }
+  const UseHistory::Past past = history_.Find(node->name);
+  node->uses = static_cast<uint8_t>(past.uses);
+  node->turn = static_cast<uint8_t>(past.uses > 0 ? past.turn : TurnOf(node->parent));
+  node->planes_held = static_cast<uint8_t>(piece.planes_held);
+  node->AddRefinements(piece, options_);
+  if (octave_count_ == 0) usual_octave_ = node->octave;
+  octave_sum_ += node->octave;
+  ++octave_count_;
+  Touch(node);
+  return node;
+}
+
+void TieringPolicy::Use(TrackedPiece* piece) { Touch(static_cast<Node*>(piece)); }
+
+void TieringPolicy::Remove(TrackedPiece* piece) {
+  Node* const node = static_cast<Node*>(piece);
+  lists_.Erase(node);
+  history_.Remember(node->name, {.uses = node->uses, .turn = node->turn});
+  if (node->parent != 0) {
+    if (Node* parent = Find(node->parent); parent != nullptr) {
+      --parent->children;
+      if (!parent->listed()) Place(parent);
+    } else if (const auto waiting = waiting_.find(node->parent); --waiting->second == 0) {
+      waiting_.erase(waiting);
+    }
+  }
+  if (node->children > 0) waiting_[node->name] = node->children;
+  nodes_.erase(node->name);
+}
+
+void TieringPolicy::SetHeld(TrackedPiece* piece, bool held) {
+  Node* const node = static_cast<Node*>(piece);
+  node->held = held;
+  lists_.Erase(node);
+  Place(node);
+}
+
+void TieringPolicy::Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t /*size_bytes*/) {
+  Node* const node = static_cast<Node*>(piece);
+  node->planes_held = static_cast<uint8_t>(planes_held);
+  lists_.Erase(node);
+  Place(node);
+}
+
+Victim TieringPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
+  Settle();
+  for (auto list = lists_.Lowest(); list.has_value(); list = lists_.NextAfter(*list)) {
+    RankedLists::Entry* next = nullptr;
+    for (RankedLists::Entry* entry = lists_.Oldest(*list); entry != nullptr; entry = next) {
+      next = lists_.NewerThan(entry);
+      Node* const node = static_cast<Node*>(entry);
+      if (*list == kUnreachable && Reachable(*node)) {
+        // The one it builds on came after it.
+        node->reachable = true;
+        lists_.Erase(node);
+        Place(node);
+        continue;
+      }
+      if (!can_evict(*node)) continue;
+      const Node::Refinement* step = node->next_refinement();
+      return {.piece = node, .keep_planes = step == nullptr ? 0u : step->keep_planes};
+    }
+  }
+  return {};
+}
+
+bool TieringPolicy::WorthDemoting(const TrackedPiece& piece) const {
+  const Node& node = static_cast<const Node&>(piece);
+  if (options_.next_tier_pieces == 0) return false;
+  if (node.child_demoted) return true;
+  if (!node.reachable) return false;
+  return model_.UseWithin(node.piece_class(), ReuseModel::AgeOf(calls_ - node.last_use),
+                          options_.next_tier_pieces) >= kDemotionProbability;
+}
+
+void TieringPolicy::SetDemoted(TrackedPiece* piece) {
+  Node* const node = static_cast<Node*>(piece);
+  if (Node* parent = Find(node->parent); parent != nullptr) parent->child_demoted = true;
+}
+
+size_t TieringPolicy::fixed_bytes() const {
+  return sizeof(*this) + model_.bytes() + history_.bytes() + lists_.bytes() +
+         nodes_.capacity() * (sizeof(*nodes_.begin()) + 1);
+}
+
+size_t TieringPolicy::bytes_per_piece() const {
+  // The node, and a place in `waiting_`, which may be just half full.
+  return sizeof(Node) + 2 * (sizeof(*waiting_.begin()) + 1);
+}
+
+TieringPolicy::Node* TieringPolicy::Find(uint64_t name) const {
+  const auto found = nodes_.find(name);
+  return found == nodes_.end() ? nullptr : found->second.get();
+}
+
+bool TieringPolicy::Reachable(const Node& node) const {
+  if (options_.below_another_tier || node.parent == 0) return true;
+  const Node* parent = Find(node.parent);
+  return parent != nullptr && parent->reachable;
+}
+
+uint32_t TieringPolicy::TurnOf(uint64_t parent_name) const {
+  UseHistory::Past parent;
+  if (const Node* node = Find(parent_name); node != nullptr) {
+    parent = {.uses = node->uses, .turn = node->turn};
+  } else {
+    parent = history_.Find(parent_name);
+  }
+  // One that was there before this request ends a turn before this one.
+  if (parent.uses == 0 || parent.uses > kSharedUses) return 1;
+  return std::min(parent.uses > 1 ? parent.turn + 1 : parent.turn, UseHistory::kMaxTurn);
+}
+
+void TieringPolicy::Touch(Node* node) {
+  ++calls_;
+  lists_.Erase(node);
+  node->uses = static_cast<uint8_t>(std::min<uint32_t>(node->uses + 1u, UseHistory::kMaxUses));
+  node->last_use = calls_;
+  node->reachable = Reachable(*node);
+  model_.Observe(node->name, node->piece_class(), calls_);
+  Place(node);
+}
+
+void TieringPolicy::Place(Node* node) {
+  if (node->may_be_victim()) lists_.Insert(node, ListOf(*node));
+}
+
+RankedLists::List TieringPolicy::ListOf(const Node& node) const {
+  if (!node.reachable) return kUnreachable;
+  const Node::Refinement* step = node.next_refinement();
+  const int octave = step == nullptr ? node.octave : step->octave;
+  const int density = std::clamp(octave - usual_octave_ + kUsualDensity, 0, kDensities - 1);
+  const uint32_t age = ReuseModel::AgeOf(calls_ - node.last_use);
+  const uint32_t cell = node.piece_class() * ReuseModel::kAges + age;
+  return static_cast<RankedLists::List>(1 + cell * kDensities + static_cast<uint32_t>(density));
+}
+
+void TieringPolicy::Settle() {
+  if (calls_ - learnt_at_ >= model_.learning_period()) Learn();
+  if (calls_ - moved_at_ >= kMovePeriod) MoveAged();
+}
+
+void TieringPolicy::MoveAged() {
+  moved_at_ = calls_;
+  for (auto list = lists_.Lowest(); list.has_value(); list = lists_.NextAfter(*list)) {
+    if (*list == kUnreachable) continue;
+    const uint32_t age = (*list - 1u) / kDensities % ReuseModel::kAges;
+    RankedLists::Entry* next = nullptr;
+    for (RankedLists::Entry* entry = lists_.Oldest(*list); entry != nullptr; entry = next) {
+      if (ReuseModel::AgeOf(calls_ - entry->last_use) <= age) break;
+      next = lists_.NewerThan(entry);
+      lists_.Erase(entry);
+      Place(static_cast<Node*>(entry));
+    }
+  }
+}
+
+void TieringPolicy::Learn() {
+  learnt_at_ = calls_;
+  model_.Learn(calls_);
+  if (octave_count_ > 0) {
+    usual_octave_ = static_cast<int>(std::lround(octave_sum_ / octave_count_));
+    octave_sum_ /= 2;
+    octave_count_ /= 2;
+  }
+  std::vector<float> values(kLists, -1.0F);
+  for (size_t list = 1; list < kLists; ++list) {
+    const auto cell = static_cast<uint32_t>((list - 1) / kDensities);
+    const uint32_t age = cell % ReuseModel::kAges;
+    const double rate = model_.Value(cell / ReuseModel::kAges, age) *
+                        (age < kUnfinishedAges ? kUnfinishedWorth : 1.0);
+    const int density = static_cast<int>((list - 1) % kDensities) - kUsualDensity;
+    values[list] = static_cast<float>(std::ldexp(rate, density));
+  }
+  lists_.Rank(values);
+}
+
+}  // namespace reprise::storage

@@ -1,0 +1,103 @@
+// Keeps what saves most recomputing per byte and time, sheds precision before chunks, descendants
+// before ancestors; docs/tiering.md says why, and what that is worth.
+//
+// The value of what would be given up = recompute seconds it saves x the rate of uses it promises /
+// its bytes. The rate is learnt per class of piece and age since its last use (reuse_model.h); the
+// class is how often the piece was used, also before it was last evicted (use_history.h), and in
+// which turn of a conversation it first came. Refinement planes above the floor count as a share of
+// their piece's seconds. Victims: first pieces that no reader can reach because the one before them
+// is missing, then what is worth least, whether that is a plane or a piece on which no resident one
+// builds.
+//
+// A piece at position p builds on the piece of its tenant whose key is its parent and whose
+// position is p - 1. Pieces are known by 64-bit hashes of tenant, position and key, which are
+// seeded: who cannot see the seed cannot make two collide, and two that do only block each other's
+// eviction.
+//
+// Time is the number of calls of Insert and Use. Insert, Remove, SetHeld, Shed and SetDemoted take
+// O(1), with some thousand steps more once in hundreds of calls; Use takes O(1), allocates nothing
+// and learns nothing. ChooseVictim takes one step per piece that `can_evict` turns down. Not
+// thread-safe.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/container/flat_hash_map.h"
+
+#include "storage/policy.h"
+#include "storage/tiering/ranked_lists.h"
+#include "storage/tiering/reuse_model.h"
+#include "storage/tiering/use_history.h"
+
+namespace reprise::storage {
+
+struct TieringOptions {
+  // The worst error that is good enough to serve. Planes above the first level that reaches it may
+  // be shed. Zero: pieces go whole.
+  Distortion floor{};
+  // What all refinement planes of a piece together are worth, as a share of the recompute seconds
+  // of the piece. The higher, the fewer pieces at a better quality.
+  double refinement_worth = 0.1;
+  // Whether the tier above keeps the beginnings of prefixes whose ends are here, so that a piece is
+  // of use without the one it builds on.
+  bool below_another_tier = false;
+  // Pieces that the tier below holds; 0: there is none, and nothing is worth demoting.
+  uint64_t next_tier_pieces = 0;
+  // Random where a tenant could gain by making names collide.
+  uint64_t name_seed = 0;
+};
+
+class TieringPolicy final : public EvictionPolicy {
+ public:
+  // Sized for `max_pieces` resident at once; more are possible.
+  TieringPolicy(size_t max_pieces, const TieringOptions& options);
+  ~TieringPolicy() override;
+  TieringPolicy(const TieringPolicy&) = delete;
+  TieringPolicy& operator=(const TieringPolicy&) = delete;
+
+  TrackedPiece* Insert(const PolicyPiece& piece) override;
+  void Use(TrackedPiece* piece) override;
+  void Remove(TrackedPiece* piece) override;
+  void SetHeld(TrackedPiece* piece, bool held) override;
+  void Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t size_bytes) override;
+  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
+  // When the piece is likely enough to be used while the next tier turns over, or when one that
+  // builds on it was demoted.
+  bool WorthDemoting(const TrackedPiece& piece) const override;
+  void SetDemoted(TrackedPiece* piece) override;
+  size_t fixed_bytes() const override;
+  size_t bytes_per_piece() const override;
+
+ private:
+  struct Node;
+
+  Node* Find(uint64_t name) const;
+  bool Reachable(const Node& node) const;
+  uint32_t TurnOf(uint64_t parent_name) const;
+  void Touch(Node* node);
+  void Place(Node* node);
+  RankedLists::List ListOf(const Node& node) const;
+  void Settle();
+  void MoveAged();
+  void Learn();
+
+  const TieringOptions options_;
+  uint64_t calls_ = 0;
+  uint64_t moved_at_ = 0;
+  uint64_t learnt_at_ = 0;
+  // Densities are told apart around this one, in octaves of seconds per byte.
+  int usual_octave_ = 0;
+  double octave_sum_ = 0;
+  double octave_count_ = 0;
+  ReuseModel model_;
+  UseHistory history_;
+  RankedLists lists_;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Node>> nodes_;
+  // Resident pieces that build on one that is not resident, by its name.
+  absl::flat_hash_map<uint64_t, uint32_t> waiting_;
+};
+
+}  // namespace reprise::storage
