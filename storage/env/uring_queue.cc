@@ -2,28 +2,23 @@
 
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <future>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
-#include "common/limits.h"
-#include "common/log.h"
 #include "storage/env/disk_status.h"
 #include "storage/env/machine_file.h"
 
 namespace reprise::storage {
 namespace {
 
-// The kernel registers no larger buffer, and moves no more than twice this in one operation.
-constexpr size_t kMaxTransferBytes = kGiB;
+// The kernel moves no more than twice this in one operation.
+constexpr size_t kMaxTransferBytes = RingBuffers::kMaxPartBytes;
 // Interrupted and postponed operations are asked for again; one that never succeeds is an error.
 constexpr uint32_t kMaxRetries = 1000;
 constexpr size_t kMaxThreadNameBytes = 15;
@@ -67,6 +62,7 @@ UringQueue::~UringQueue() {
     Wake();
     thread_.join();
   }
+  buffers_.reset();
   if (has_ring_) io_uring_queue_exit(&ring_);
   if (wake_descriptor_ >= 0) close(wake_descriptor_);
 }
@@ -85,30 +81,6 @@ absl::Status UringQueue::CreateRing(const std::string& name) {
   return absl::OkStatus();
 }
 
-void UringQueue::RegisterBuffers(const DiskQueueOptions& options) {
-  for (MutableByteSpan rest : options.buffers) {
-    while (!rest.empty()) {
-      const size_t size = std::min(rest.size(), kMaxTransferBytes);
-      registered_.push_back(rest.first(size));
-      rest = rest.subspan(size);
-    }
-  }
-  if (registered_.empty()) return;
-  std::vector<iovec> regions;
-  for (const MutableByteSpan part : registered_) regions.push_back({part.data(), part.size()});
-  const int result =
-      io_uring_register_buffers(&ring_, regions.data(), static_cast<unsigned>(regions.size()));
-  if (result == 0) return;
-  registered_.clear();
-  static std::atomic<bool> said{false};
-  if (!said.exchange(true)) {
-    LogWarning(
-        "kernel does not register the buffers of a disk queue: each transfer costs more; "
-        "raise RLIMIT_MEMLOCK above the store's memory",
-        {{"queue", options.name}, {"reason", std::strerror(-result)}});
-  }
-}
-
 absl::Status UringQueue::Start(const DiskQueueOptions& options) {
   std::promise<absl::Status> ready;
   std::future<absl::Status> result = ready.get_future();
@@ -117,7 +89,7 @@ absl::Status UringQueue::Start(const DiskQueueOptions& options) {
     pthread_setname_np(pthread_self(), options.name.substr(0, kMaxThreadNameBytes).c_str());
     const absl::Status status = CreateRing(options.name);
     if (status.ok()) {
-      RegisterBuffers(options);
+      buffers_ = std::make_unique<RingBuffers>(ring_, options, [this] { Wake(); });
       files_ = RingFiles::Create(ring_, wake_descriptor_);
     }
     ready.set_value(status);
@@ -166,6 +138,7 @@ void UringQueue::ThreadMain() {
       }
     }
     io_uring_cq_advance(&ring_, count);
+    buffers_->RegisterPopulated();
     files_->ForgetReleased();
   }
   files_->Close();
@@ -230,7 +203,7 @@ void UringQueue::PrepareTransfer(io_uring_sqe& entry, const Slot& slot, int desc
   const MutableByteSpan rest = operation.bytes.subspan(slot.transferred_bytes);
   const auto size = static_cast<unsigned>(std::min(rest.size(), kMaxTransferBytes));
   const uint64_t offset = operation.offset + slot.transferred_bytes;
-  const int index = RegisteredIndex(rest.first(size));
+  const int index = buffers_->IndexOf(rest.first(size));
   const bool read = operation.kind == DiskOperation::Kind::kRead;
   if (index >= 0 && read) {
     io_uring_prep_read_fixed(&entry, descriptor, rest.data(), size, offset, index);
@@ -241,16 +214,6 @@ void UringQueue::PrepareTransfer(io_uring_sqe& entry, const Slot& slot, int desc
   } else {
     io_uring_prep_write(&entry, descriptor, rest.data(), size, offset);
   }
-}
-
-int UringQueue::RegisteredIndex(ByteSpan bytes) const {
-  // Few: one for each GiB of the arena.
-  for (size_t i = 0; i < registered_.size(); ++i) {
-    const std::byte* const begin = registered_[i].data();
-    const std::byte* const end = begin + registered_[i].size();
-    if (bytes.data() >= begin && bytes.data() + bytes.size() <= end) return static_cast<int>(i);
-  }
-  return -1;
 }
 
 void UringQueue::Complete(uint32_t index, int32_t result) {

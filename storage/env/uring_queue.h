@@ -18,6 +18,7 @@
 #include "common/mutex.h"
 #include "storage/env/env.h"
 #include "storage/env/operation_list.h"
+#include "storage/env/ring_buffers.h"
 #include "storage/env/ring_files.h"
 
 namespace reprise::storage {
@@ -47,7 +48,6 @@ class UringQueue final : public DiskQueue {
 
   // Of the ring's thread, from here on.
   absl::Status CreateRing(const std::string& name);
-  void RegisterBuffers(const DiskQueueOptions& options);
   void ThreadMain();
   // False when the queue is to end and nothing is left to do.
   bool StartSubmitted();
@@ -56,7 +56,6 @@ class UringQueue final : public DiskQueue {
   void PrepareWake();
   void Complete(uint32_t slot, int32_t result);
   void Finish(uint32_t slot, absl::Status status);
-  int RegisteredIndex(ByteSpan bytes) const;
 
   void Wake();
 
@@ -65,7 +64,7 @@ class UringQueue final : public DiskQueue {
   bool has_ring_ = false;
   int wake_descriptor_ = -1;
   uint64_t wake_count_ = 0;  // what the read of wake_descriptor_ fills
-  std::vector<MutableByteSpan> registered_;
+  std::unique_ptr<RingBuffers> buffers_;
   std::shared_ptr<RingFiles> files_;
 
   std::vector<Slot> slots_;

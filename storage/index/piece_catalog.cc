@@ -86,7 +86,7 @@ rocksdb::Options TuneFor(const CatalogOptions& options, rocksdb::Env& env,
 
 struct PieceCatalog::Database {
   // Opened, or why it is not.
-  absl::Status Open(bool create, bool read_only) {
+  absl::Status Open(bool create) {
     rocks.create_if_missing = create;
     rocksdb::DB* opened = nullptr;
     const rocksdb::Status status = read_only
@@ -97,7 +97,7 @@ struct PieceCatalog::Database {
     // What RocksDB says of a folder without a database, unless it may make one.
     if (status.IsInvalidArgument() || status.IsPathNotFound()) {
       return absl::DataLossError(
-          absl::StrCat("index: nothing to open in ", directory, ": ", status.ToString()));
+          absl::StrCat("no index is in ", directory, ": ", status.ToString()));
     }
     return FromRocks(status, "opening " + directory);
   }
@@ -121,6 +121,7 @@ struct PieceCatalog::Database {
   }
 
   std::string directory;
+  bool read_only = false;
   std::unique_ptr<rocksdb::Env> env;
   rocksdb::Options rocks;
   Mutex mutex;
@@ -138,7 +139,8 @@ absl::StatusOr<std::unique_ptr<PieceCatalog>> PieceCatalog::Open(const CatalogOp
   database->directory = options.directory;
   database->env = rocksdb::NewCompositeEnv(CreateRocksFileSystem(*options.env));
   database->rocks = TuneFor(options, *database->env, std::move(cache));
-  REPRISE_RETURN_IF_ERROR(database->Open(options.create, options.read_only));
+  database->read_only = options.read_only;
+  REPRISE_RETURN_IF_ERROR(database->Open(options.create));
   return std::unique_ptr<PieceCatalog>(new PieceCatalog(std::move(database)));
 }
 
@@ -185,7 +187,7 @@ absl::Status PieceCatalog::Resume() {
   if (resumed.ok()) return resumed;
   // Some errors RocksDB gets over only from its files.
   database_->Close();
-  return database_->Open(/*create=*/false, /*read_only=*/false);
+  return database_->Open(/*create=*/false);
 }
 
 uint64_t PieceCatalog::DiskBytes() const {

@@ -113,13 +113,11 @@ void Committer::ThreadMain() {
       Judge(batch);
     }
     const absl::Status status = WriteCatalog(batch);
-    bool room = false;
     {
       MutexLock lock(state_.mutex);
       if (status.ok()) {
         if (!batch.sync_failed) state_.WriteSucceeded();
         Install(batch);
-        room = !batch.drained.empty();
       } else {
         state_.WriteFailed(status);
         GiveUp(batch, status);
@@ -129,7 +127,9 @@ void Committer::ThreadMain() {
       if (state_.space.WantsReclaim()) state_.wake_reclaimer.notify_all();
     }
     for (Batch::Write& write : batch.writes) std::move(write.piece->done)(write.status);
-    if (room) room_made_();
+    if (!status.ok() || batch.drained.empty()) continue;
+    if (!batch.sync) SyncDrained(batch);
+    room_made_();
   }
 }
 
@@ -137,7 +137,6 @@ void Committer::Collect(Batch& batch) {
   batch.changes = state_.pieces.TakeChanges();
   batch.drained = std::exchange(drained_, {});
   for (const uint32_t segment : state_.space.TakeDrained()) batch.drained.push_back(segment);
-  batch.sync = !batch.drained.empty();
 
   const auto sync = [&](const PieceRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex) {
     batch.syncs[record.base.segment].file = state_.files[record.base.segment].get();
@@ -278,6 +277,18 @@ absl::Status Committer::WriteCatalog(Batch& batch) {
   return status;
 }
 
+void Committer::SyncDrained(Batch& batch) {
+  const absl::Status status = state_.catalog->Commit({}, /*sync=*/true);
+  catalog_failed_ = !status.ok();
+  MutexLock lock(state_.mutex);
+  if (status.ok()) {
+    for (const uint32_t segment : batch.drained) state_.space.AddEmpty(segment);
+  } else {
+    state_.WriteFailed(status);
+    drained_.insert(drained_.end(), batch.drained.begin(), batch.drained.end());
+  }
+}
+
 void Committer::Install(Batch& batch) {
   using Verdict = Batch::Verdict;
   for (const MoveCall* call : batch.moves) {
@@ -301,6 +312,7 @@ void Committer::Install(Batch& batch) {
       if (segment.has_value()) state_.space.Unpin(*segment);
     }
   }
+  if (!batch.sync) return;
   for (const uint32_t segment : batch.drained) state_.space.AddEmpty(segment);
 }
 

@@ -3,8 +3,9 @@
 // One thread takes everything that has gathered while the last batch was on its way. Of a batch it
 // first syncs the segments whose runs have to survive power loss, then writes one batch to the
 // catalog (synced when anything in it has to survive), and only then changes the view. A segment
-// that drained is empty again only after a synced batch: no record that could come back after power
-// loss ever names bytes that were overwritten. Thread-safe.
+// that drained is empty again only once the catalog was synced: no record that could come back
+// after power loss ever names bytes that were overwritten. Writes that need no sync themselves are
+// told of their end before that. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -67,6 +68,8 @@ class Committer {
   void JudgeWrite(Batch& batch, size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   PieceRecord& Changed(Batch& batch, Number piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   absl::Status WriteCatalog(Batch& batch) ABSL_LOCKS_EXCLUDED(state_.mutex);
+  // Of a batch that was written without a sync.
+  void SyncDrained(Batch& batch) ABSL_LOCKS_EXCLUDED(state_.mutex);
   void Install(Batch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void InstallMove(const MovedPiece& move) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void GiveUp(Batch& batch, const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
@@ -76,7 +79,7 @@ class Committer {
   absl::AnyInvocable<void()> room_made_;
   std::vector<std::unique_ptr<WrittenPiece>> written_ ABSL_GUARDED_BY(state_.mutex);
   std::vector<MoveCall*> moves_ ABSL_GUARDED_BY(state_.mutex);
-  // Drained before a batch that failed.
+  // Drained before a batch or a sync that failed.
   std::vector<uint32_t> drained_ ABSL_GUARDED_BY(state_.mutex);
   CondVar moved_;
   bool stopping_ ABSL_GUARDED_BY(state_.mutex) = false;
