@@ -74,11 +74,11 @@ echo "@processor $(grep -o -w -E 'avx2|avx512f' /proc/cpuinfo | sort -u | tr '\n
 cat /tmp/ucx.log.* | sed -n 's/.*ep_cfg\[[0-9]*\]: \(.*\)/@lanes \1/p' | sort -u
 unset UCX_LOG_LEVEL UCX_LOG_FILE
 
-# Neither those about names of this host, for which RDMA has no address, nor a thousand
-# connections, which take many minutes here.
-left_out='*NamesCanBeListenedOn*:*ConnectingAThousandTimes*'
+# What calls and peers may do. Left out: UcxFaultTest, whose killed and stopped processes and whose
+# thousand connections take too long here, and one test that connects again and again.
+chosen='*CarrierConformance*:UcxHostile*-*DestroyingAChannelAgainAndAgain*'
 export REPRISE_UCX_TEST_HOST="$OWN_DATA"
-transport_ucx_test --gtest_filter="-$left_out" --gtest_brief=1 >/tmp/tests 2>&1 || {
+transport_ucx_test --gtest_filter="$chosen" --gtest_brief=1 >/tmp/tests 2>&1 || {
   grep -E '^\[  FAILED|Failure' /tmp/tests | head -n 20
   fail "transport_ucx_test: $(tail -n 1 /tmp/tests)"
 }
