@@ -1,9 +1,17 @@
-"""What reads and writes of a disk cost through our DiskQueue, beside fio.
+"""What reads and writes of a disk cost, beside fio, and how soon a store serves after a restart.
 
-Both use io_uring, direct I/O, registered buffers in huge pages, the same sizes and the same depth,
-on files of their own in one directory that are preallocated and written alike. They are measured in
-turn, round by round, and who goes first alternates. Goodput is in GB/s (1e9); CPU is user and
-system seconds of the process for each GB.
+Three sides do the same work in turn, round by round, each going first as often: the nvme tier
+(read_1m_vs_fio and so on: pieces of that size, in random order when read), our DiskQueue alone
+(queue_read_1m_vs_fio: what the tier adds is between the two) and fio. All use io_uring, direct I/O,
+registered buffers in huge pages, the same sizes and the same depth. All read the same files, those
+of the tier; each writes its own, which were written before. Goodput is in GB/s (1e9); CPU is user
+and system seconds of the process for each GB.
+
+The tier that is written has four times the room of the others' files: its segments are a 32nd of
+it, one flush of the disk goes with each that is used again, and those of a real disk are larger.
+
+restart_1m_pieces_s: a store with a piece that was put durably and a million records of others in
+its index is killed; the time is from its next start until `reprise get` has that piece from disk.
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +30,13 @@ from typing import Any
 from bench.harness.report import Bench
 
 GIB = 1 << 30
+MIB = 1 << 20
+# What a store needs to know of a million pieces: the disk's share of its memory, the index's share
+# of its disk.
+RESTART_MEMORY = 9 * GIB
+RESTART_DISK = 40 * GIB
+RESTART_PIECES = 1_000_000
+WRITTEN_TIER_FACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,11 @@ Side = Callable[[Work], Cost]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", type=Path, help="where the files go (default build/bench/nvme)")
-    parser.add_argument("--gib", type=int, default=2, help="size of each file (default 2)")
+    parser.add_argument("--gib", type=int, default=2, help="size of each side's files (default 2)")
     parser.add_argument("--depth", type=int, default=32, help="operations at once (default 32)")
-    parser.add_argument("--rounds", type=int, default=7, help="pairs per figure (default 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="samples per figure (default 7)")
     parser.add_argument("--seconds", type=int, default=3, help="length of a sample (default 3)")
+    parser.add_argument("--only", choices=["disk", "restart"], help="leave the other part out")
 
 
 def printed_by(command: list[str], environment: dict[str, str] | None = None) -> str:
@@ -72,43 +89,75 @@ def printed_by(command: list[str], environment: dict[str, str] | None = None) ->
     ).stdout
 
 
-def queue_side(bench: Bench, file: Path) -> Side:
-    """Our DiskQueue, in a process of its own."""
-    program = str(bench.binaries / "nvme_bench")
+def our_cost(command: list[str]) -> Cost:
+    result = json.loads(printed_by(command))
+    if result["backend"] != "io_uring" or not result["direct"]:
+        raise SystemExit(
+            f"bench nvme: the disk was reached through {result['backend']} with direct I/O "
+            f"{result['direct']}; figures need io_uring and direct I/O: try another --dir"
+        )
+    return Cost.of(result["bytes"], result["seconds"], result["cpu_seconds"])
+
+
+def tier_side(bench: Bench, folder: Path) -> Side:
+    """NvmeTier, in a process of its own, on a directory for each work that it has filled."""
+    program = str(bench.binaries / "tier_bench")
     options = bench.options
-    printed_by([program, "prepare", str(file), str(options.gib * GIB)])
+
+    def arguments(work: Work) -> list[str]:
+        gib = options.gib * (WRITTEN_TIER_FACTOR if work.kind == "write" else 1)
+        return [str(folder / work.name), str(gib * GIB), str(work.size_bytes)]
+
+    for work in WORKS:
+        printed_by([program, "prepare", *arguments(work)])
 
     def measure(work: Work) -> Cost:
-        command = [program, "queue", str(file), work.kind, str(work.size_bytes)]
-        command += [str(options.depth), str(options.seconds)]
-        result = json.loads(printed_by(command))
-        if result["backend"] != "io_uring" or not result["direct"]:
-            raise SystemExit(
-                f"bench nvme: {file} was reached through {result['backend']} with direct I/O "
-                f"{result['direct']}; figures need io_uring and direct I/O: try another --dir"
-            )
-        return Cost.of(result["bytes"], result["seconds"], result["cpu_seconds"])
+        command = [program, work.kind, *arguments(work)]
+        return our_cost([*command, str(options.depth), str(options.seconds)])
 
     return measure
 
 
-def fio_side(bench: Bench, file: Path) -> Side:
-    """The fio of the machine, on a file that our program has written."""
+def files_for(work: Work, folder: Path, own: Path) -> str:
+    """What a side other than the tier moves, joined as fio wants it: what the tier reads, too."""
+    if work.kind == "write":
+        return str(own)
+    return ":".join(str(file) for file in sorted((folder / work.name / "segments").iterdir()))
+
+
+def queue_side(bench: Bench, folder: Path) -> Side:
+    """Our DiskQueue, in a process of its own."""
+    program = str(bench.binaries / "queue_bench")
     options = bench.options
-    prepare = [str(bench.binaries / "nvme_bench"), "prepare", str(file), str(options.gib * GIB)]
+    own = folder / "queue"
+    printed_by([program, "prepare", str(own), str(options.gib * GIB)])
+
+    def measure(work: Work) -> Cost:
+        command = [program, "move", files_for(work, folder, own), work.kind, str(work.size_bytes)]
+        return our_cost([*command, str(options.depth), str(options.seconds)])
+
+    return measure
+
+
+def fio_side(bench: Bench, folder: Path) -> Side:
+    """The fio of the machine; the file that it writes was written by our program."""
+    options = bench.options
+    own = folder / "fio"
+    prepare = [str(bench.binaries / "queue_bench"), "prepare", str(own), str(options.gib * GIB)]
     printed_by(prepare)
-    common = ["fio", "--name=yardstick", f"--filename={file}", "--output-format=json", "--thread"]
+    common = ["fio", "--name=yardstick", "--output-format=json", "--thread"]
     common += ["--ioengine=io_uring", "--direct=1", "--fixedbufs=1", "--registerfiles=1"]
     common += [f"--iodepth={options.depth}", f"--runtime={options.seconds}", "--time_based"]
     # What makes fio fastest: no clock for each operation, no new data for each write, and memory
     # in huge pages as our arena's, which its own options give only where pages were reserved.
     common += ["--gtod_reduce=1", "--scramble_buffers=0", "--iomem_align=2m"]
     huge_pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    random = ["--rw=randread", "--norandommap", "--file_service_type=random"]
 
     def measure(work: Work) -> Cost:
-        order = ["--rw=randread", "--norandommap"] if work.kind == "read" else ["--rw=write"]
-        result = json.loads(printed_by([*common, *order, f"--bs={work.size_bytes}"], huge_pages))
-        return fio_cost(result, work.kind)
+        command = [*common, *(random if work.kind == "read" else ["--rw=write"])]
+        command += [f"--filename={files_for(work, folder, own)}", f"--bs={work.size_bytes}"]
+        return fio_cost(json.loads(printed_by(command, huge_pages)), work.kind)
 
     return measure
 
@@ -124,30 +173,106 @@ def fio_cost(result: dict[str, Any], kind: str) -> Cost:
 def main(bench: Bench) -> None:
     folder: Path = bench.options.dir or bench.root / "build" / "bench" / "nvme"
     folder.mkdir(parents=True, exist_ok=True)
-    needed = 2 * bench.options.gib * GIB
-    if shutil.disk_usage(folder).free < needed + GIB:
+    needed = (len(WORKS) + 1 + WRITTEN_TIER_FACTOR) * bench.options.gib * GIB
+    needed = max(needed, 2 * RESTART_PIECES * 4096) + GIB
+    if shutil.disk_usage(folder).free < needed:
         raise SystemExit(f"bench nvme: {folder} has no {needed >> 30} GiB to spare: try --gib 1")
-    files = [folder / "reprise.bench", folder / "fio.bench"]
+    if bench.options.only != "restart":
+        with_files(folder / "disk", lambda inside: measure_disk(bench, inside))
+    if bench.options.only != "disk":
+        with_files(folder / "restart", lambda inside: measure_restart(bench, inside))
+
+
+def with_files(folder: Path, use: Callable[[Path], None]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
-        compare(bench, queue_side(bench, files[0]), fio_side(bench, files[1]))
+        use(folder)
     finally:
-        for file in files:
-            file.unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
-def compare(bench: Bench, ours: Side, fio: Side) -> None:
+def measure_disk(bench: Bench, folder: Path) -> None:
+    ours = {"": tier_side(bench, folder), "queue_": queue_side(bench, folder)}
+    compare(bench, ours, fio_side(bench, folder))
+
+
+def compare(bench: Bench, ours: dict[str, Side], fio: Side) -> None:
+    """`ours` by what the names of its figures begin with."""
+    sides = [*ours.items(), ("fio", fio)]
     for number in range(bench.options.rounds):
+        first = number % len(sides)
         for work in WORKS:
-            if number % 2 == 0:
-                cost, yardstick = ours(work), fio(work)
-            else:
-                yardstick = fio(work)
-                cost = ours(work)
-            name = f"queue_{work.name}"
-            bench.pair(f"{name}_vs_fio", cost.goodput, yardstick.goodput, "GB/s")
-            bench.pair(
-                f"{name}_cpu_vs_fio",
-                cost.cpu_seconds_per_gb,
-                yardstick.cpu_seconds_per_gb,
-                "s/GB",
-            )
+            costs = {name: side(work) for name, side in sides[first:] + sides[:first]}
+            yardstick = costs["fio"]
+            for prefix in ours:
+                name = f"{prefix}{work.name}"
+                cost = costs[prefix]
+                bench.pair(f"{name}_vs_fio", cost.goodput, yardstick.goodput, "GB/s")
+                bench.pair(
+                    f"{name}_cpu_vs_fio",
+                    cost.cpu_seconds_per_gb,
+                    yardstick.cpu_seconds_per_gb,
+                    "s/GB",
+                )
+
+
+class Store:
+    """A store process on a directory; the time of its start is taken before it is forked."""
+
+    def __init__(self, bench: Bench, directory: Path) -> None:
+        self._program = str(bench.binaries / "reprise")
+        self.started = time.monotonic()
+        command = [self._program, "store", "--listen", "127.0.0.1:0", "--metrics", "off"]
+        command += ["--memory", str(RESTART_MEMORY), "--disk", str(directory)]
+        command += ["--disk-size", str(RESTART_DISK), "--log-level", "warning"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        words = self._process.stdout.readline().split()[1:]
+        if not words:
+            raise SystemExit("bench nvme: the store did not start; its reason is above")
+        self._address = dict(word.split("=", 1) for word in words)["grpc"]
+
+    def run(self, *arguments: str) -> str:
+        return printed_by([self._program, *arguments, "--store", self._address])
+
+    def resident_mib(self) -> float:
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        kib = sum(int(fields[name].split()[0]) for name in ("VmRSS", "HugetlbPages"))
+        return kib / 1024
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def measure_restart(bench: Bench, folder: Path) -> None:
+    directory = folder / "tier"
+    content = folder / "content"
+    content.write_bytes(os.urandom(MIB))
+    store = Store(bench, directory)
+    try:
+        store.run("put", "probe", str(content), "--durable")
+        bench.sample("empty_store_resident_mib", store.resident_mib(), "MiB")
+    finally:
+        store.kill()
+    printed_by(
+        [
+            str(bench.binaries / "tier_bench"),
+            "index",
+            str(directory),
+            str(RESTART_DISK),
+            str(RESTART_PIECES),
+        ]
+    )
+    for _ in range(bench.options.rounds):
+        store = Store(bench, directory)
+        try:
+            store.run("get", "probe", "-o", str(folder / "copy"))
+            bench.sample("restart_1m_pieces_s", time.monotonic() - store.started, "s")
+            bench.sample("restart_1m_resident_mib", store.resident_mib(), "MiB")
+        finally:
+            store.kill()
+        if (folder / "copy").read_bytes() != content.read_bytes():
+            raise SystemExit("bench nvme: the store gave other bytes back than were put")

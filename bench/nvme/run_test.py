@@ -20,7 +20,7 @@ def test_fio_counts_milliseconds_and_percent() -> None:
     assert cost.cpu_seconds_per_gb == pytest.approx(0.05)
 
 
-def test_both_sides_take_turns_at_going_first() -> None:
+def test_all_sides_take_turns_at_going_first() -> None:
     order: list[tuple[str, str]] = []
     lines: list[dict[str, Any]] = []
 
@@ -31,11 +31,15 @@ def test_both_sides_take_turns_at_going_first() -> None:
 
         return measure
 
-    options = argparse.Namespace(rounds=2)
+    options = argparse.Namespace(rounds=3)
     bench = Bench("nvme", {}, Circumstances("", "", ""), lines.append, root=Path(), options=options)
-    compare(bench, side("ours", Cost(3.0, 0.2)), side("fio", Cost(2.0, 0.1)))
-    firsts = [name for name, _ in order[::2]]
-    assert firsts == ["ours"] * len(WORKS) + ["fio"] * len(WORKS)
+    ours = {"": side("tier", Cost(1.0, 0.3)), "queue_": side("queue", Cost(3.0, 0.2))}
+    compare(bench, ours, side("fio", Cost(2.0, 0.1)))
+    assert len(order) == 3 * 3 * len(WORKS)
+    firsts = [name for name, _ in order[::3]]
+    assert firsts == [name for name in ("tier", "queue", "fio") for _ in WORKS]
     figures = bench.finish()["figures"]
-    assert figures["queue_read_64k_vs_fio"]["value"] == pytest.approx(1.5)
-    assert figures["queue_read_64k_cpu_vs_fio"]["value"] == pytest.approx(2.0)
+    assert figures["read_64k_vs_fio"]["value"] == pytest.approx(0.5)
+    assert figures["read_64k_cpu_vs_fio"]["value"] == pytest.approx(3.0)
+    assert figures["queue_write_1m_vs_fio"]["value"] == pytest.approx(1.5)
+    assert figures["queue_write_1m_cpu_vs_fio"]["value"] == pytest.approx(2.0)
