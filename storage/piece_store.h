@@ -110,6 +110,7 @@ struct DiskUsage {
   uint64_t persisted_pieces = 0;  // made durable
   uint64_t evicted_pieces = 0;
   uint64_t shed_pieces = 0;
+  uint64_t scrubbed_bytes = 0;  // read in the background, to find what the disk lost
   uint64_t damaged_pieces = 0;  // found by a load or the scrubber, and forgotten
   uint64_t failed_writes = 0;
   bool read_only = false;  // it takes no writes now

@@ -15,7 +15,9 @@
 #include <optional>
 #include <string_view>
 
+#include "common/clock.h"
 #include "common/executor.h"
+#include "common/mutex.h"
 #include "storage/host/host_store.h"
 #include "storage/nvme/nvme_tier.h"
 #include "storage/piece_store.h"
@@ -60,6 +62,10 @@ class TieredStore final : public PieceStore {
                 const Digest* fingerprint) const override;
   StoreUsage usage() const override;
 
+  // Begins a pass of the scrubber when one is due: a minute after the start, an hour after the
+  // last. To be called about once a second.
+  void Sweep() ABSL_LOCKS_EXCLUDED(scrub_mutex_);
+
  private:
   class TieredUpload;
 
@@ -69,6 +75,10 @@ class TieredStore final : public PieceStore {
   // A piece was published: another content of it on the disk is out of date.
   void Published(TenantId tenant, const UploadOffer& offer);
 
+  const Clock& clock_;
+  Mutex scrub_mutex_;
+  bool scrubbing_ ABSL_GUARDED_BY(scrub_mutex_) = false;
+  TimePoint scrub_due_ ABSL_GUARDED_BY(scrub_mutex_);
   const std::unique_ptr<HostStore> host_;
   std::unique_ptr<NvmeTier> nvme_;
   std::unique_ptr<Executor> executor_;

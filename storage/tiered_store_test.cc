@@ -41,6 +41,7 @@ class TieredStoreTest : public ::testing::Test {
   void Start() {
     TieredStoreOptions options;
     options.host.budget_bytes = 8 * kMiB;
+    options.host.clock = &clock_;
     options.nvme.directory = directory_;
     options.nvme.budget_bytes = 512 * kMiB;
     options.nvme.memory_bytes = 32 * kMiB;
@@ -88,6 +89,7 @@ class TieredStoreTest : public ::testing::Test {
   }
 
   const std::string directory_;
+  ManualClock clock_;
   std::unique_ptr<TieredStore> store_;
 };
 
@@ -280,15 +282,12 @@ TEST_F(TieredStoreTest, PersistSaysWhatIsNotHeld) {
   EXPECT_TRUE(Persist(key, container).ok());
 }
 
-TEST_F(TieredStoreTest, DamageOnTheDiskIsAMissAndForgotten) {
-  const Key key = TestKey("a");
-  const auto container = Put({.key = key});
-  ASSERT_TRUE(Persist(key, container).ok());
-  store_.reset();
+// Flips a bit in the middle of the container, wherever it lies on the disk of a store that is gone.
+void FlipOnDisk(const std::filesystem::path& directory, ByteSpan container) {
   // The middle of the piece, wherever it lies.
-  const std::string_view middle = AsText(ByteSpan(container).subspan(container.size() / 2, 64));
+  const std::string_view middle = AsText(container.subspan(container.size() / 2, 64));
   size_t flipped = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_)) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
     if (!entry.is_regular_file() || entry.path().extension() != ".seg") continue;
     std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
     std::string bytes(std::filesystem::file_size(entry.path()), '\0');
@@ -300,6 +299,32 @@ TEST_F(TieredStoreTest, DamageOnTheDiskIsAMissAndForgotten) {
     ++flipped;
   }
   ASSERT_EQ(flipped, 1u);
+}
+
+TEST_F(TieredStoreTest, TheScrubberForgetsWhatTheDiskLost) {
+  const Key kept = TestKey("a");
+  const Key lost = TestKey("b");
+  ASSERT_TRUE(Persist(kept, Put({.key = kept, .seed = 1})).ok());
+  const auto container = Put({.key = lost, .seed = 2});
+  ASSERT_TRUE(Persist(lost, container).ok());
+  store_.reset();
+  FlipOnDisk(directory_, container);
+  Start();
+  store_->Sweep();
+  EXPECT_TRUE(store_->Describe(kTenant, lost).has_value());
+  clock_.Advance(std::chrono::minutes(1));
+  store_->Sweep();
+  ASSERT_TRUE(Eventually([&] { return store_->usage().disk->damaged_pieces == 1; }));
+  EXPECT_FALSE(store_->Describe(kTenant, lost).has_value());
+  EXPECT_TRUE(store_->Describe(kTenant, kept).has_value());
+}
+
+TEST_F(TieredStoreTest, DamageOnTheDiskIsAMissAndForgotten) {
+  const Key key = TestKey("a");
+  const auto container = Put({.key = key});
+  ASSERT_TRUE(Persist(key, container).ok());
+  store_.reset();
+  FlipOnDisk(directory_, container);
   Start();
   ASSERT_TRUE(store_->Describe(kTenant, key).has_value());
   EXPECT_EQ(Open(key), nullptr);

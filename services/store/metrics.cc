@@ -78,6 +78,8 @@ void AddDiskFamilies(const storage::DiskUsage& disk, std::vector<MetricFamily>& 
           disk.evicted_pieces);
   counter("reprise_store_disk_shed_pieces_total",
           "Pieces on the disk that lost planes to make room.", disk.shed_pieces);
+  counter("reprise_store_disk_scrubbed_bytes_total",
+          "Read from the disk in the background and compared with checksums.", disk.scrubbed_bytes);
   counter("reprise_store_disk_damaged_pieces_total",
           "Pieces of the disk dropped because their bytes did not match.", disk.damaged_pieces);
   counter("reprise_store_disk_failed_writes_total", "Writes that the disk did not take.",

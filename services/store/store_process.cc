@@ -20,7 +20,6 @@
 #include "proto/reprise.pb.h"
 #include "services/store/listen_check.h"
 #include "services/store/version.h"
-#include "storage/tiered_store.h"
 #include "storage/tiering/tiering_policy.h"
 #include "transport/grpc/grpc_server.h"
 #include "transport/ucx/ucx_transport.h"
@@ -152,6 +151,7 @@ absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
   REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<storage::TieredStore> store,
                            storage::TieredStore::Create({.host = host, .nvme = nvme}));
   host_ = &store->host();
+  tiered_ = store.get();
   pieces_ = std::move(store);
   return absl::OkStatus();
 }
@@ -193,6 +193,11 @@ StoreProcess::~StoreProcess() {
   gather_registration_.reset();
   ucx_.reset();
   metrics_.reset();
+}
+
+void StoreProcess::Sweep() {
+  service_->Sweep();
+  if (tiered_ != nullptr) tiered_->Sweep();
 }
 
 std::string StoreProcess::listen_address() const { return grpc_->address(); }

@@ -14,6 +14,7 @@
 #include "services/store/store_service.h"
 #include "storage/host/host_store.h"
 #include "storage/piece_store.h"
+#include "storage/tiered_store.h"
 #include "transport/transport.h"
 
 namespace reprise::store {
@@ -30,7 +31,7 @@ class StoreProcess {
   StoreProcess& operator=(const StoreProcess&) = delete;
 
   // To be called about once a second.
-  void Sweep() { service_->Sweep(); }
+  void Sweep();
 
   // "host:port" as bound; "off" for what is switched off.
   std::string listen_address() const;
@@ -50,7 +51,8 @@ class StoreProcess {
   const MemoryPlan memory_;
   // Destroyed from the bottom: carriers first, then what they call and send from.
   std::unique_ptr<storage::PieceStore> pieces_;
-  const storage::HostStore* host_ = nullptr;  // pieces_, or what is below it
+  const storage::HostStore* host_ = nullptr;  // pieces_, or its memory
+  storage::TieredStore* tiered_ = nullptr;    // pieces_, or null without a disk
   std::unique_ptr<StoreService> service_;
   std::unique_ptr<MetricsServer> metrics_;
   std::unique_ptr<transport::Server> ucx_;
