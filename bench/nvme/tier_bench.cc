@@ -62,20 +62,25 @@ std::vector<std::byte> PieceOf(uint64_t size, uint64_t number, uint64_t seed) {
 // Keeps `depth` calls of the tier under way until there is enough.
 class Load {
  public:
-  Load(uint64_t budget_bytes, uint64_t seconds)
-      : budget_bytes_(budget_bytes),
-        begin_(Clock::Steady().Now()),
-        until_(begin_ + std::chrono::seconds(seconds)) {}
+  // Enough is that many bytes, or unless those are given, that many seconds.
+  Load(uint64_t enough_bytes, uint64_t enough_seconds)
+      : enough_bytes_(enough_bytes), enough_seconds_(enough_seconds) {}
+
+  // When everything is prepared.
+  void Begin(uint32_t slots) {
+    {
+      MutexLock lock(mutex_);
+      slots_ = slots;
+    }
+    processor_before_ = ProcessorSeconds();
+    begin_ = Clock::Steady().Now();
+    until_ = begin_ + std::chrono::seconds(enough_seconds_);
+  }
 
   bool Enough() const {
-    return budget_bytes_ > 0 ? bytes_ >= budget_bytes_ : Clock::Steady().Now() >= until_;
+    return enough_bytes_ > 0 ? bytes_ >= enough_bytes_ : Clock::Steady().Now() >= until_;
   }
   void Moved(uint64_t bytes) { bytes_ += bytes; }
-  uint64_t bytes() const { return bytes_; }
-  void Begin(uint32_t slots) {
-    MutexLock lock(mutex_);
-    slots_ = slots;
-  }
   void SlotEnded() {
     MutexLock lock(mutex_);
     if (--slots_ == 0) ended_.notify_all();
@@ -92,10 +97,11 @@ class Load {
   }
 
  private:
-  const uint64_t budget_bytes_;
-  const TimePoint begin_;
-  const TimePoint until_;
-  const double processor_before_ = ProcessorSeconds();
+  const uint64_t enough_bytes_;
+  const uint64_t enough_seconds_;
+  TimePoint begin_;
+  TimePoint until_;
+  double processor_before_ = 0;
   std::atomic<uint64_t> bytes_ = 0;
   Mutex mutex_;
   CondVar ended_;

@@ -3,8 +3,10 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -27,6 +29,18 @@ double Metric(const RunningStore& store, const std::string& series) {
   const std::string text = "\n" + store.Http("/metrics");
   const size_t at = text.find("\n" + series + " ");
   return at == std::string::npos ? -1 : std::stod(text.substr(at + 1 + series.size()));
+}
+
+// Of all files there; one that goes meanwhile counts as nothing.
+uint64_t BytesIn(const std::string& directory) {
+  uint64_t bytes = 0;
+  std::error_code gone;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory, gone)) {
+    if (!entry.is_regular_file(gone)) continue;
+    const uint64_t size = entry.file_size(gone);
+    if (!gone) bytes += size;
+  }
+  return bytes;
 }
 
 // `reprise store` must end by itself with one line on standard error.
@@ -100,16 +114,74 @@ TEST(CliDisk, MoreThanMemoryHoldsIsServedWithinBothBudgets) {
   }
   EXPECT_EQ(same, 40);
   EXPECT_GT(Metric(store, "reprise_store_demoted_pieces_total"), 10);
-  uint64_t on_disk = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(disk)) {
-    if (entry.is_regular_file()) on_disk += std::filesystem::file_size(entry);
-  }
+  const uint64_t on_disk = BytesIn(disk);
   EXPECT_LE(on_disk, uint64_t{512} << 20);
   EXPECT_GT(on_disk, uint64_t{64} << 20);
 #ifndef REPRISE_SANITIZED
   EXPECT_LT(store.StatusKb("VmHWM"), 400 * 1024);
 #endif
 }
+
+#ifndef REPRISE_SANITIZED
+TEST(CliDisk, BothBudgetsHoldAllTheTimeUnderLoad) {
+  constexpr int kPieces = 160;
+  constexpr int kClients = 4;
+  constexpr uint64_t kDiskBytes = uint64_t{512} << 20;
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const RunningStore store(WithDisk(disk, "512MiB"));
+  ASSERT_NE(store.grpc(), "");
+  std::vector<std::string> files;
+  for (uint32_t i = 0; i < kClients; ++i) {
+    files.push_back(scratch.Write("in" + std::to_string(i), Pattern(8 << 20, i)));
+  }
+  // 1.25 GiB through half a gigabyte of disk, and after each piece any earlier one is read.
+  std::atomic<int> running{kClients};
+  std::atomic<int> stored{0};
+  std::atomic<int> same{0};
+  std::atomic<int> other{0};
+  std::vector<std::thread> clients;
+  clients.reserve(kClients);
+  for (int client = 0; client < kClients; ++client) {
+    clients.emplace_back([&, client] {
+      const std::string& file = files[static_cast<size_t>(client)];
+      std::mt19937 random(static_cast<uint32_t>(client));
+      const auto name = [](int i) { return "load" + std::to_string(i); };
+      for (int i = client; i < kPieces; i += kClients) {
+        const std::string carrier = i % 8 < 4 ? "ucx" : "grpc";
+        std::vector<std::string> put = {"put", name(i), file, "--carrier", carrier};
+        if (i % 3 == 0) put.push_back("--durable");
+        stored += store.Run(put).exit_code == kExitOk ? 1 : 0;
+        const int earlier =
+            client +
+            static_cast<int>(random() % static_cast<uint32_t>(i / kClients + 1)) * kClients;
+        const Finished get = store.Run({"get", name(earlier), "--carrier", carrier});
+        if (get.exit_code == kExitOk) (get.out == ReadWhole(file) ? same : other) += 1;
+      }
+      --running;
+    });
+  }
+  uint64_t most_on_disk = 0;
+  int64_t most_kb = 0;
+  while (running > 0) {
+    most_on_disk = std::max(most_on_disk, BytesIn(disk));
+    most_kb = std::max(most_kb, store.StatusKb("VmRSS") + store.StatusKb("HugetlbPages"));
+    std::this_thread::yield();
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(stored, kPieces);
+  EXPECT_GT(same, kPieces / 8);
+  EXPECT_EQ(other, 0);
+  EXPECT_GT(Metric(store, "reprise_store_loaded_pieces_total"), 0);
+  EXPECT_GT(Metric(store, "reprise_store_disk_evicted_pieces_total"), kPieces / 4);
+  EXPECT_LE(most_on_disk, kDiskBytes);
+  EXPECT_GT(most_on_disk, kDiskBytes / 2);
+  EXPECT_LT(std::max(most_kb, store.StatusKb("VmHWM")), 400 * 1024);
+  EXPECT_GT(most_kb, 50 * 1024);
+  RecordProperty("peak_kb", static_cast<int>(most_kb));
+  RecordProperty("most_on_disk_mib", static_cast<int>(most_on_disk >> 20));
+}
+#endif
 
 TEST(CliDisk, OneStoreAtATime) {
   const ScratchDir scratch;

@@ -36,8 +36,11 @@ void PieceReader::Read(TenantId tenant, const Key& key, const ContentId& content
   std::unique_ptr<Pending> pending;
   {
     MutexLock lock(state_.mutex);
-    const std::optional<ResidentPieces::Number> piece = state_.pieces.Find(tenant, key, content);
-    if (!piece.has_value()) {
+    const PieceView& view = state_.pieces.view();
+    const std::optional<ResidentPieces::Number> piece = view.Find(tenant, key);
+    // Parsed once: it is most of what a read costs beside the disk.
+    const PieceRecord record = piece.has_value() ? view.record(*piece) : PieceRecord{};
+    if (!piece.has_value() || record.summary.content_id != content) {
       status = absl::NotFoundError(
           absl::StrCat("piece ", key.digest.Hex(), " is not on the disk with that content"));
     } else {
@@ -48,7 +51,7 @@ void PieceReader::Read(TenantId tenant, const Key& key, const ContentId& content
         pending = std::move(unused_.back());
         unused_.pop_back();
       }
-      status = Prepare(*pending, state_.pieces.view().record(*piece), planes, from_offset, to);
+      status = Prepare(*pending, record, planes, from_offset, to);
       if (status.ok()) {
         state_.pieces.Use(*piece);
         ++state_.reads_under_way;

@@ -1,5 +1,5 @@
 // The nvme tier's index in memory: (tenant, key) -> record, for the hot path, in less than 256
-// bytes a piece of eight levels, everything counted (piece_view_test measures it).
+// bytes a piece of eight levels, everything counted (piece_view_memory_test measures it).
 //
 // A record is kept as ParseRecord reads it, in a block of a slab; a hash table finds it by name and
 // a tree keeps the names in order. Tenant and namespace are one number, since few pairs of them

@@ -1,0 +1,175 @@
+// What storage does for a fetch that hits host memory: no allocation and no system call. This
+// binary counts both; calls are caught by the kernel's user dispatch (Linux 5.11), which turns each
+// one of this thread into a signal while it is on.
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/limits.h"
+#include "storage/host/host_store.h"
+#include "storage/testing/test_piece.h"
+#include "storage/tiered_store.h"
+#include "storage/tiering/tiering_policy.h"
+
+namespace {
+
+// Of the thread that counts.
+thread_local uint64_t allocations = 0;
+
+void* CountedNew(size_t size) {
+  ++allocations;
+  void* const block = std::malloc(size);
+  if (block == nullptr) std::abort();
+  return block;
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return CountedNew(size); }
+void* operator new[](size_t size) { return CountedNew(size); }
+void operator delete(void* block) noexcept { std::free(block); }
+void operator delete[](void* block) noexcept { std::free(block); }
+void operator delete(void* block, size_t) noexcept { std::free(block); }
+void operator delete[](void* block, size_t) noexcept { std::free(block); }
+
+namespace reprise::storage {
+namespace {
+
+constexpr TenantId kTenant = 1;
+constexpr int kPieces = 64;
+
+volatile char dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
+volatile sig_atomic_t system_calls = 0;
+
+// The first call ends the catching, so that the handler itself may return. The call is not made.
+void CountCall(int) {
+  dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
+  system_calls = system_calls + 1;
+}
+
+// Whether `work` made a system call on this thread; nullopt where the kernel cannot tell.
+template <typename Work>
+std::optional<bool> MakesSystemCalls(Work work) {
+  struct sigaction action {};
+  action.sa_handler = CountCall;
+  if (sigaction(SIGSYS, &action, nullptr) != 0) return std::nullopt;
+  if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &dispatch) != 0) {
+    return std::nullopt;
+  }
+  system_calls = 0;
+  dispatch = SYSCALL_DISPATCH_FILTER_BLOCK;
+  work();
+  dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
+  prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0);
+  return system_calls > 0;
+}
+
+class HitPathTest : public ::testing::Test {
+ protected:
+  ~HitPathTest() override {
+    store_.reset();
+    if (!directory_.empty()) std::filesystem::remove_all(directory_);
+  }
+
+  HostStoreOptions Host() {
+    return {.budget_bytes = 32 * kMiB, .make_policy = [](size_t max_pieces) {
+              return std::make_unique<TieringPolicy>(max_pieces, TieringOptions{});
+            }};
+  }
+  void UseMemory() { store_ = HostStore::Create(Host()).value(); }
+  void UseMemoryAndDisk() {
+    std::string folder = ::testing::TempDir() + "reprise-hits-XXXXXX";
+    ASSERT_NE(mkdtemp(folder.data()), nullptr);
+    directory_ = folder;
+    TieredStoreOptions options;
+    options.host = Host();
+    options.nvme.directory = directory_;
+    options.nvme.budget_bytes = 512 * kMiB;
+    options.nvme.memory_bytes = 32 * kMiB;
+    options.nvme.make_policy = options.host.make_policy;
+    auto store = TieredStore::Create(options);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+
+  // On the disk too where there is one, so that both tiers learn of each use.
+  void Fill() {
+    for (int i = 0; i < kPieces; ++i) {
+      keys_.push_back(TestKey(std::to_string(i)));
+      const std::vector<std::byte> container = Build({.key = keys_.back(), .plane_bytes = 60'000});
+      ASSERT_TRUE(Put(*store_, kTenant, keys_.back(), container).ok());
+      if (directory_.empty()) continue;
+      std::promise<absl::Status> persisted;
+      store_->Persist(kTenant, keys_.back(), OfferOf(keys_.back(), container).quality.content_id,
+                      [&](const absl::Status& status) { persisted.set_value(status); });
+      ASSERT_EQ(persisted.get_future().get(), absl::OkStatus());
+    }
+  }
+
+  // As the service does for each piece of a fetch, up to the wire.
+  uint64_t FetchAll() {
+    uint64_t bytes = 0;
+    for (const Key& key : keys_) {
+      const std::optional<PieceSummary> summary = store_->Describe(kTenant, key);
+      if (!summary.has_value() || summary->tier != Tier::kHost) continue;
+      const PieceRef piece = store_->Find(kTenant, key);
+      if (piece == nullptr) continue;
+      const SharedBytes body(piece->body(), piece);
+      bytes += body.Slice(0, body.size()).size();
+    }
+    return bytes;
+  }
+
+  void Check() {
+    Fill();
+    ASSERT_EQ(FetchAll(), kPieces * 60'000u);
+    const uint64_t before = allocations;
+    uint64_t bytes = 0;
+    const std::optional<bool> calls = MakesSystemCalls([&] {
+      for (int round = 0; round < 100; ++round) bytes += FetchAll();
+    });
+    if (!calls.has_value()) GTEST_SKIP() << "this kernel does not tell of system calls";
+    EXPECT_EQ(bytes, 100 * kPieces * 60'000u);
+    EXPECT_EQ(allocations - before, 0u);
+    EXPECT_FALSE(*calls);
+  }
+
+  std::string directory_;
+  std::vector<Key> keys_;
+  std::unique_ptr<PieceStore> store_;
+};
+
+TEST_F(HitPathTest, TheCountersSeeWhatTheyCount) {
+  const std::optional<bool> calls = MakesSystemCalls([] { getppid(); });
+  if (!calls.has_value()) GTEST_SKIP() << "this kernel does not tell of system calls";
+  EXPECT_TRUE(*calls);
+  const uint64_t before = allocations;
+  const auto block = std::make_unique<std::vector<int>>(100);
+  EXPECT_EQ(allocations - before, 2u);
+}
+
+TEST_F(HitPathTest, MemoryAlone) {
+  UseMemory();
+  Check();
+}
+
+TEST_F(HitPathTest, MemoryOverADisk) {
+  UseMemoryAndDisk();
+  Check();
+}
+
+}  // namespace
+}  // namespace reprise::storage
