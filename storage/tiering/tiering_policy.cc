@@ -272,12 +272,15 @@ bool TieringPolicy::WorthDemoting(const TrackedPiece& piece) const {
   if (options_.next_tier_bytes == 0) return false;
   if (node.child_demoted) return true;
   if (!node.reachable) return false;
+  // An empty disk saves nothing; half of it is for what is likely to be used again.
+  if (demotions_ < pieces_below_ / 2) return true;
   return model_.UseWithin(node.piece_class(), ReuseModel::AgeOf(calls_ - node.last_use),
                           pieces_below_) >= kDemotionProbability;
 }
 
 void TieringPolicy::SetDemoted(TrackedPiece* piece) {
   Node* const node = static_cast<Node*>(piece);
+  ++demotions_;
   if (Node* parent = Find(node->parent); parent != nullptr) parent->child_demoted = true;
 }
 

@@ -65,8 +65,8 @@ class TieringPolicy final : public EvictionPolicy {
   void SetHeld(TrackedPiece* piece, bool held) override;
   void Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t size_bytes) override;
   Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
-  // When the piece is likely enough to be used while the next tier turns over, or when one that
-  // builds on it was demoted.
+  // When the piece is likely enough to be used while the next tier turns over, when one that builds
+  // on it was demoted, and until half of the next tier has been filled.
   bool WorthDemoting(const TrackedPiece& piece) const override;
   void SetDemoted(TrackedPiece* piece) override;
   size_t fixed_bytes() const override;
@@ -110,6 +110,7 @@ class TieringPolicy final : public EvictionPolicy {
   double came_ = 0;
   // How many of them the tier below holds.
   uint64_t pieces_below_ = 0;
+  uint64_t demotions_ = 0;
   ReuseModel model_;
   UseHistory history_;
   RankedLists lists_;

@@ -293,6 +293,20 @@ TEST(TieringPolicyTest, WhatCannotBeReachedIsNotWorthDemoting) {
   EXPECT_FALSE(tier.WorthDemoting(2));
 }
 
+TEST(TieringPolicyTest, FillsHalfOfTheTierBelowWithWhateverCanBeReached) {
+  Tier tier({.next_tier_bytes = 8000});
+  for (uint64_t id = 0; id < 20'000; ++id) {
+    tier.ShrinkTo(500);
+    tier.Insert(id);
+  }
+  tier.Insert(20'000, {.parent = 99, .position = 3});
+  const std::set<uint64_t> held = tier.ids();
+  EXPECT_TRUE(tier.WorthDemoting(*held.begin()));
+  EXPECT_FALSE(tier.WorthDemoting(20'000));
+  for (int i = 0; i < 5; ++i) tier.SetDemoted(20'000);
+  for (const uint64_t id : held) EXPECT_FALSE(tier.WorthDemoting(id)) << id;
+}
+
 TEST(TieringPolicyTest, LearnsThatOneUsePiecesAreNotWorthAWrite) {
   Tier tier({.next_tier_bytes = 800'000});
   uint64_t asked = 0;
@@ -300,6 +314,8 @@ TEST(TieringPolicyTest, LearnsThatOneUsePiecesAreNotWorthAWrite) {
   for (uint64_t next = 0; next < 60'000; ++next) {
     tier.ShrinkTo(500);
     tier.Insert(next);
+    // The first half of the tier below takes anything.
+    if (next < 500) tier.SetDemoted(next);
     if (next < 40'000 || !tier.Has(next - 300)) continue;
     ++asked;
     if (tier.WorthDemoting(next - 300)) ++worth;

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,12 @@ class StoreProcess:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+@pytest.fixture
+def start_store(binary: str) -> Callable[..., StoreProcess]:
+    """Starts one with further options; whoever calls it kills it."""
+    return lambda *options: StoreProcess(binary, *options)
 
 
 @pytest.fixture

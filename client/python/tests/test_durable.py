@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import StoreProcess
 
 import reprise
+
+if TYPE_CHECKING:
+    from conftest import StoreProcess
 
 CHUNK = 16
 
@@ -24,16 +28,18 @@ def tensor(seed: int) -> npt.NDArray[np.float16]:
     return np.random.default_rng(seed).normal(size=(2, 2 * CHUNK, 2, 8)).astype(np.float16)
 
 
-def test_what_is_published_durably_survives_a_kill(binary: str, tmp_path: Path) -> None:
+def test_what_is_published_durably_survives_a_kill(
+    start_store: Callable[..., StoreProcess], tmp_path: Path
+) -> None:
     options = ("--disk", str(tmp_path / "disk"), "--disk-size", "1GiB")
     published = (tensor(1), tensor(2))
-    store = StoreProcess(binary, *options)
+    store = start_store(*options)
     with reprise.connect(store.address) as client:
         assert client.publish(keys(), 2, published, durable=True).pieces_stored == 2
         # Held already, and answered for once more.
         assert client.publish(keys(), 2, published, durable=True).pieces_already_held == 2
     store.kill()
-    store = StoreProcess(binary, *options)
+    store = start_store(*options)
     try:
         with reprise.connect(store.address) as client:
             loaded = (np.zeros_like(published[0]), np.zeros_like(published[1]))
