@@ -12,9 +12,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <deque>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -169,9 +169,22 @@ class Reader {
                [this, slot, &piece](absl::Status status) {
                  Check(status);
                  load_.Moved(slot.size());
-                 if (load_.Enough()) Judge(piece, slot);
+                 if (load_.Enough()) {
+                   MutexLock lock(mutex_);
+                   last_.push_back({&piece, slot});
+                 }
                  Next(slot);
                });
+  }
+
+  // Afterwards, of the last of each slot: that what was measured was the reading of pieces.
+  void Judge() {
+    MutexLock lock(mutex_);
+    for (const auto& [piece, bytes] : last_) {
+      const PieceMeta meta = Value(PieceMeta::Parse(bytes));
+      if (meta.header().content_id != piece->content) Fail("read another piece than was asked for");
+      Check(meta.VerifyBody(ByteSpan(bytes).subspan(meta.meta_bytes()), 0));
+    }
   }
 
  private:
@@ -181,17 +194,12 @@ class Reader {
     ContentId content;
   };
 
-  // The last of each slot: that what was measured was the reading of pieces.
-  static void Judge(const Piece& piece, ByteSpan bytes) {
-    const PieceMeta meta = Value(PieceMeta::Parse(bytes));
-    if (meta.header().content_id != piece.content) Fail("read another piece than was asked for");
-    Check(meta.VerifyBody(bytes.subspan(meta.meta_bytes()), 0));
-  }
-
   NvmeTier& tier_;
   Load& load_;
   std::vector<Piece> pieces_;
   std::atomic<uint64_t> next_ = Env::Machine().Random();
+  Mutex mutex_;
+  std::vector<std::pair<const Piece*, MutableByteSpan>> last_ ABSL_GUARDED_BY(mutex_);
 };
 
 void Write(NvmeOptions options, uint64_t size, uint32_t depth, uint64_t bytes, uint64_t seconds) {
@@ -218,6 +226,7 @@ void Read(NvmeOptions options, uint64_t size, uint32_t depth, uint64_t seconds) 
   for (uint32_t i = 0; i < depth; ++i) reader.Next(arena->bytes().subspan(i * size, size));
   load.Wait();
   load.Print(*options.env);
+  reader.Judge();
 }
 
 // Eight levels, as a piece of the progressive codec, in one page: so that a million have room.

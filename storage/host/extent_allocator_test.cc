@@ -139,6 +139,13 @@ uint64_t Compressed(std::mt19937_64& random) {
   return raw - random() % (raw / 5);
 }
 
+// The trace's mix: pieces of one model, all of 256 tokens, that differ by what the codec makes of
+// them.
+uint64_t OneModel(std::mt19937_64& random) {
+  constexpr uint64_t kRaw = uint64_t{3} << 20;
+  return kRaw - random() % (kRaw / 5);
+}
+
 struct Mix {
   const char* name;
   uint64_t capacity_bytes;
@@ -181,6 +188,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Mix{"Uniform64GiB", uint64_t{64} << 30, Uniform, 0.10},
                       Mix{"LogUniform64GiB", uint64_t{64} << 30, LogUniform, 0.10},
                       Mix{"Compressed64GiB", uint64_t{64} << 30, Compressed, 0.10},
+                      Mix{"OneModel64GiB", uint64_t{64} << 30, OneModel, 0.10},
+                      Mix{"OneModel4GiB", uint64_t{4} << 30, OneModel, 0.10},
                       // The largest extents are a 64th of the capacity here.
                       Mix{"LogUniform4GiB", uint64_t{4} << 30, LogUniform, 0.25},
                       Mix{"Compressed4GiB", uint64_t{4} << 30, Compressed, 0.15}),
