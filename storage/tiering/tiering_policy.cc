@@ -32,7 +32,8 @@ constexpr int kMaxOctave = 100;
 constexpr uint32_t kUnfinishedAges = 6;
 constexpr double kUnfinishedWorth = 2.5;
 constexpr double kUnfinishedWorthPerRoomBelow = 0.75;
-// Pieces that came or were used within as many calls as an eighth of all pieces are fresh.
+// Pieces that came or were used within as many calls as an eighth of all pieces are fresh: they may
+// lose precision, but go last.
 constexpr size_t kFreshShare = 8;
 // A write to the next tier pays when one in six of such pieces is used before it would be evicted
 // there.
@@ -257,10 +258,13 @@ Victim TieringPolicy::ChooseVictim(bool fresh_too,
         Place(node);
         continue;
       }
-      // What follows in the list is fresher still.
-      if (!fresh_too && calls_ - node->last_use < fresh_calls) break;
-      if (!can_evict(*node)) continue;
       const Node::Refinement* step = node->next_refinement();
+      if (!fresh_too && step == nullptr && calls_ - node->last_use < fresh_calls) {
+        // What follows in the list is fresher still, but may have planes to give up.
+        if (HarmOf(options_.floor) <= 0) break;
+        continue;
+      }
+      if (!can_evict(*node)) continue;
       return {.piece = node, .keep_planes = step == nullptr ? 0u : step->keep_planes};
     }
   }
