@@ -40,6 +40,8 @@ void* CountedNew(size_t size) {
 
 void* operator new(size_t size) { return CountedNew(size); }
 void* operator new[](size_t size) { return CountedNew(size); }
+// std::stable_sort asks for its buffer so.
+void* operator new(size_t size, const std::nothrow_t& /*tag*/) noexcept { return CountedNew(size); }
 void operator delete(void* block) noexcept { std::free(block); }
 void operator delete[](void* block) noexcept { std::free(block); }
 void operator delete(void* block, size_t) noexcept { std::free(block); }

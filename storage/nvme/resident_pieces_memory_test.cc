@@ -36,6 +36,15 @@ void* operator new(size_t size, std::align_val_t alignment) {
   const size_t to = static_cast<size_t>(alignment);
   return Counted(std::aligned_alloc(to, (size + to - 1) / to * to));
 }
+// The sanitizers' own do not call those above, as the library's do.
+void* operator new[](size_t size) { return operator new(size); }
+void* operator new[](size_t size, std::align_val_t alignment) {
+  return operator new(size, alignment);
+}
+void operator delete[](void* memory) noexcept { Uncounted(memory); }
+void operator delete[](void* memory, size_t) noexcept { Uncounted(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { Uncounted(memory); }
+void operator delete[](void* memory, size_t, std::align_val_t) noexcept { Uncounted(memory); }
 void operator delete(void* memory) noexcept { Uncounted(memory); }
 void operator delete(void* memory, size_t) noexcept { Uncounted(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { Uncounted(memory); }
