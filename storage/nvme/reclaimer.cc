@@ -111,7 +111,7 @@ void Reclaimer::GiveUpMore() {
       return;
     }
     const auto helped = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex) {
-      return state_.space.ChooseVictim().has_value() || state_.space.has_drained();
+      return state_.space.ChooseVictim().has_value() || state_.space.awaits_empty();
     };
     for (int i = 0; i < kEvictBatch && !helped() && state_.pieces.EvictOne(); ++i) {
     }

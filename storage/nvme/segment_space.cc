@@ -111,6 +111,7 @@ void SegmentSpace::CheckDrained(uint32_t segment) {
   at.state = State::kDrained;
   at.tags = {};
   drained_.push_back(segment);
+  ++awaited_;
 }
 
 bool SegmentSpace::IsPlace(const RunPlace& run, uint64_t bytes) const {
@@ -134,6 +135,7 @@ void SegmentSpace::AddFound(const RunPlace& run, uint64_t bytes, uint32_t tag) {
 void SegmentSpace::AddEmpty(uint32_t segment) {
   Segment& at = segments_[segment];
   if (at.state == State::kAbsent) ++files_;
+  if (at.state == State::kDrained) --awaited_;
   at.state = State::kEmpty;
   at.unreadable = false;
   at.used_bytes = kHeaderBytes;

@@ -90,6 +90,8 @@ class SegmentSpace {
   // Segments that drained since the last call.
   std::vector<uint32_t> TakeDrained();
   bool has_drained() const { return !drained_.empty(); }
+  // Whether any drained one, taken or not, is yet to be empty.
+  bool awaits_empty() const { return awaited_ > 0; }
 
  private:
   enum class State : uint8_t { kAbsent, kEmpty, kOpen, kClosed, kDrained };
@@ -120,6 +122,7 @@ class SegmentSpace {
   uint32_t empty_ = 0;
   uint64_t live_bytes_ = 0;
   std::vector<uint32_t> drained_;
+  uint32_t awaited_ = 0;  // in state kDrained
 };
 
 }  // namespace reprise::storage
