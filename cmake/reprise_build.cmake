@@ -52,7 +52,16 @@ function(reprise_library name)
   endif()
 endfunction()
 
-# reprise_test(NAME SRCS ... DEPS ... [TIMEOUT seconds] [LABELS ...]): a GoogleTest binary, run as one ctest case.
+# A sanitizer slows a program down, ThreadSanitizer most: so many times longer may a test take.
+set(REPRISE_TIMEOUT_FACTOR 1)
+if(REPRISE_SANITIZE MATCHES thread)
+  set(REPRISE_TIMEOUT_FACTOR 6)
+elseif(REPRISE_SANITIZE)
+  set(REPRISE_TIMEOUT_FACTOR 3)
+endif()
+
+# reprise_test(NAME SRCS ... DEPS ... [TIMEOUT seconds] [LABELS ...]): a GoogleTest binary, run as one
+# ctest case that is stopped as hanging after so many seconds (120) of an unsanitized build.
 function(reprise_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
   if(REPRISE_PYTHON_ONLY OR REPRISE_FUZZ)
@@ -64,6 +73,7 @@ function(reprise_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * ${REPRISE_TIMEOUT_FACTOR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()
 

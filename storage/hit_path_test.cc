@@ -8,11 +8,9 @@
 
 #include <array>
 #include <atomic>
-#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -20,32 +18,10 @@
 
 #include "common/limits.h"
 #include "storage/host/host_store.h"
+#include "storage/testing/counted_heap.h"
 #include "storage/testing/test_piece.h"
 #include "storage/tiered_store.h"
 #include "storage/tiering/tiering_policy.h"
-
-namespace {
-
-// Of the thread that counts.
-thread_local uint64_t allocations = 0;
-
-void* CountedNew(size_t size) {
-  ++allocations;
-  void* const block = std::malloc(size);
-  if (block == nullptr) std::abort();
-  return block;
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return CountedNew(size); }
-void* operator new[](size_t size) { return CountedNew(size); }
-// std::stable_sort asks for its buffer so.
-void* operator new(size_t size, const std::nothrow_t& /*tag*/) noexcept { return CountedNew(size); }
-void operator delete(void* block) noexcept { std::free(block); }
-void operator delete[](void* block) noexcept { std::free(block); }
-void operator delete(void* block, size_t) noexcept { std::free(block); }
-void operator delete[](void* block, size_t) noexcept { std::free(block); }
 
 namespace reprise::storage {
 namespace {
@@ -138,14 +114,14 @@ class HitPathTest : public ::testing::Test {
   void Check() {
     Fill();
     ASSERT_EQ(FetchAll(), kPieces * 60'000u);
-    const uint64_t before = allocations;
+    const uint64_t before = AllocationsOfThread();
     uint64_t bytes = 0;
     const std::optional<bool> calls = MakesSystemCalls([&] {
       for (int round = 0; round < 100; ++round) bytes += FetchAll();
     });
     if (!calls.has_value()) GTEST_SKIP() << "this kernel does not tell of system calls";
     EXPECT_EQ(bytes, 100 * kPieces * 60'000u);
-    EXPECT_EQ(allocations - before, 0u);
+    EXPECT_EQ(AllocationsOfThread() - before, 0u);
     EXPECT_FALSE(*calls);
   }
 
@@ -158,9 +134,9 @@ TEST_F(HitPathTest, TheCountersSeeWhatTheyCount) {
   const std::optional<bool> calls = MakesSystemCalls([] { getppid(); });
   if (!calls.has_value()) GTEST_SKIP() << "this kernel does not tell of system calls";
   EXPECT_TRUE(*calls);
-  const uint64_t before = allocations;
+  const uint64_t before = AllocationsOfThread();
   const auto block = std::make_unique<std::vector<int>>(100);
-  EXPECT_EQ(allocations - before, 2u);
+  EXPECT_EQ(AllocationsOfThread() - before, 2u);
 }
 
 TEST_F(HitPathTest, MemoryAlone) {

@@ -2,11 +2,9 @@
 // succeed must make none.
 
 #include <atomic>
-#include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -15,26 +13,7 @@
 #include "common/mutex.h"
 #include "storage/env/machine_env.h"
 #include "storage/env/testing/disk_calls.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-
-void* CountedNew(size_t size) {
-  ++allocations;
-  void* const block = std::malloc(size);
-  if (block == nullptr) std::abort();
-  return block;
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return CountedNew(size); }
-void* operator new[](size_t size) { return CountedNew(size); }
-void operator delete(void* block) noexcept { std::free(block); }
-void operator delete[](void* block) noexcept { std::free(block); }
-void operator delete(void* block, size_t) noexcept { std::free(block); }
-void operator delete[](void* block, size_t) noexcept { std::free(block); }
+#include "storage/testing/counted_heap.h"
 
 namespace reprise::storage {
 namespace {
@@ -67,8 +46,8 @@ class Repeated final : public DiskOperation {
   void Done(absl::Status status) override {
     EXPECT_EQ(status, absl::OkStatus());
     const uint64_t number = ++progress_.done;
-    if (number == kWarmUp) progress_.allocations_before = allocations.load();
-    if (number == kTimes) progress_.allocations_after = allocations.load();
+    if (number == kWarmUp) progress_.allocations_before = counted_heap.allocations.load();
+    if (number == kTimes) progress_.allocations_after = counted_heap.allocations.load();
     if (number < kTimes) return progress_.queue->Submit(*this);
     MutexLock lock(progress_.mutex);
     if (--progress_.left == 0) progress_.ended.notify_all();

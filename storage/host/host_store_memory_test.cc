@@ -2,52 +2,18 @@
 // what the store says.
 
 #include <atomic>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <random>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include "common/limits.h"
 #include "storage/host/host_store.h"
+#include "storage/testing/counted_heap.h"
 #include "storage/testing/test_piece.h"
-
-namespace {
-
-std::atomic<uint64_t> live_bytes{0};
-std::atomic<uint64_t> peak_bytes{0};
-std::atomic<uint64_t> allocations{0};
-
-void* CountedNew(size_t size) {
-  void* block = std::malloc(size);
-  if (block == nullptr) std::abort();
-  const uint64_t live = live_bytes += malloc_usable_size(block);
-  uint64_t peak = peak_bytes;
-  while (live > peak && !peak_bytes.compare_exchange_weak(peak, live)) {
-  }
-  ++allocations;
-  return block;
-}
-
-void CountedDelete(void* block) {
-  if (block == nullptr) return;
-  live_bytes -= malloc_usable_size(block);
-  std::free(block);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return CountedNew(size); }
-void* operator new[](size_t size) { return CountedNew(size); }
-void operator delete(void* block) noexcept { CountedDelete(block); }
-void operator delete[](void* block) noexcept { CountedDelete(block); }
-void operator delete(void* block, size_t) noexcept { CountedDelete(block); }
-void operator delete[](void* block, size_t) noexcept { CountedDelete(block); }
 
 namespace reprise::storage {
 namespace {
@@ -89,12 +55,12 @@ TEST(HostStoreMemory, HeapAndArenaStayWithinTheBudget) {
   for (const auto& container : containers)
     keys.push_back(PieceMeta::Parse(container)->header().key);
   std::mt19937 random(37);
-  const uint64_t before = live_bytes;
+  const uint64_t before = counted_heap.live_bytes;
   {
     const auto store = HostStore::Create({.budget_bytes = kBudget});
     ASSERT_TRUE(store.ok());
-    const uint64_t empty = live_bytes - before;
-    peak_bytes = live_bytes.load();
+    const uint64_t empty = counted_heap.live_bytes - before;
+    counted_heap.peak_bytes = counted_heap.live_bytes.load();
     for (int step = 0; step < 8000; ++step) {
       const size_t i = random() % containers.size();
       if (random() % 10 < 7) {
@@ -109,13 +75,13 @@ TEST(HostStoreMemory, HeapAndArenaStayWithinTheBudget) {
       }
       const StoreUsage usage = (*store)->usage();
       ASSERT_LE(usage.bytes_used, kBudget);
-      ASSERT_LE(live_bytes - before - empty, usage.bytes_metadata)
+      ASSERT_LE(counted_heap.live_bytes - before - empty, usage.bytes_metadata)
           << "uncharged memory, step " << step;
     }
     EXPECT_GT((*store)->usage().evicted_pieces, 1000u);
-    EXPECT_LE((*store)->arena().size() + peak_bytes - before, kBudget);
+    EXPECT_LE((*store)->arena().size() + counted_heap.peak_bytes - before, kBudget);
   }
-  EXPECT_EQ(live_bytes, before);
+  EXPECT_EQ(counted_heap.live_bytes, before);
 }
 
 TEST(HostStoreMemory, FindAndPeekNeverAllocate) {
@@ -128,7 +94,7 @@ TEST(HostStoreMemory, FindAndPeekNeverAllocate) {
   }
   std::vector<PieceRef> found(keys.size());
   const Key absent = TestKey("absent");
-  const uint64_t before = allocations;
+  const uint64_t before = counted_heap.allocations;
   for (int round = 0; round < 10; ++round) {
     for (size_t i = 0; i < keys.size(); ++i) found[i] = (*store)->Find(kTenant, keys[i]);
     for (size_t i = 0; i < keys.size(); ++i) found[i] = (*store)->Peek(kTenant, keys[i]);
@@ -140,7 +106,7 @@ TEST(HostStoreMemory, FindAndPeekNeverAllocate) {
       ASSERT_EQ(bytes.size(), 100u);
     }
   }
-  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_EQ(counted_heap.allocations - before, 0u);
 }
 
 }  // namespace

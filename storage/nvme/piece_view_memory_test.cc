@@ -1,43 +1,13 @@
 // The view of pieces on the disk against the heap itself: this binary counts every allocation.
 
 #include <atomic>
-#include <cstdlib>
-#include <new>
 #include <string>
 
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include "storage/nvme/piece_view.h"
+#include "storage/testing/counted_heap.h"
 #include "storage/testing/test_piece.h"
-
-namespace {
-
-std::atomic<uint64_t> live_bytes{0};
-std::atomic<uint64_t> allocations{0};
-
-void* CountedNew(size_t size) {
-  void* const block = std::malloc(size);
-  if (block == nullptr) std::abort();
-  live_bytes += malloc_usable_size(block);
-  ++allocations;
-  return block;
-}
-
-void CountedDelete(void* block) {
-  if (block == nullptr) return;
-  live_bytes -= malloc_usable_size(block);
-  std::free(block);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return CountedNew(size); }
-void* operator new[](size_t size) { return CountedNew(size); }
-void operator delete(void* block) noexcept { CountedDelete(block); }
-void operator delete[](void* block) noexcept { CountedDelete(block); }
-void operator delete(void* block, size_t) noexcept { CountedDelete(block); }
-void operator delete[](void* block, size_t) noexcept { CountedDelete(block); }
 
 namespace reprise::storage {
 namespace {
@@ -71,24 +41,24 @@ PieceRecord RecordOf(uint64_t number) {
 TEST(PieceViewMemory, APieceOfEightLevelsCostsLessThan256Bytes) {
   // 120,000 are just beyond where a hash table doubles: the worst of its fill.
   for (const uint64_t pieces : {uint64_t{20'000}, uint64_t{120'000}}) {
-    const uint64_t before = live_bytes;
+    const uint64_t before = counted_heap.live_bytes;
     PieceView view(pieces);
     for (uint64_t number = 0; number < pieces; ++number) {
       // In the order of no key.
       view.Insert(kTenant, NumberedKey(number), RecordOf(number));
     }
-    const uint64_t heap_bytes = live_bytes - before;
+    const uint64_t heap_bytes = counted_heap.live_bytes - before;
     EXPECT_LT(heap_bytes, pieces * kMostBytesPerPiece);
     EXPECT_LE(heap_bytes, view.bytes()) << "more than what is charged to the budget";
     RecordProperty("bytes_per_piece_of_" + std::to_string(pieces),
                    std::to_string(heap_bytes / pieces));
     for (uint64_t number = 0; number < pieces; number += 97) {
       const Key key = NumberedKey(number);
-      const uint64_t allocated = allocations;
+      const uint64_t allocated = counted_heap.allocations;
       const std::optional<PieceView::Number> found = view.Find(kTenant, key);
       ASSERT_TRUE(found.has_value());
       ASSERT_EQ(view.record(*found).summary.all_levels[0].bytes, 300'000 + number % 1000);
-      ASSERT_EQ(allocations, allocated) << "finding a piece must not allocate";
+      ASSERT_EQ(counted_heap.allocations, allocated) << "finding a piece must not allocate";
     }
   }
 }

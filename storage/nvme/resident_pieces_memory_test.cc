@@ -3,52 +3,15 @@
 
 #include <atomic>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include "common/limits.h"
 #include "storage/nvme/resident_pieces.h"
+#include "storage/testing/counted_heap.h"
 #include "storage/testing/test_piece.h"
-
-namespace {
-
-std::atomic<int64_t> allocated_bytes{0};
-
-void* Counted(void* memory) {
-  if (memory == nullptr) std::abort();
-  allocated_bytes += static_cast<int64_t>(malloc_usable_size(memory));
-  return memory;
-}
-void Uncounted(void* memory) {
-  allocated_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
-  std::free(memory);
-}
-
-}  // namespace
-
-void* operator new(size_t size) { return Counted(std::malloc(size)); }
-void* operator new(size_t size, std::align_val_t alignment) {
-  const size_t to = static_cast<size_t>(alignment);
-  return Counted(std::aligned_alloc(to, (size + to - 1) / to * to));
-}
-// The sanitizers' own do not call those above, as the library's do.
-void* operator new[](size_t size) { return operator new(size); }
-void* operator new[](size_t size, std::align_val_t alignment) {
-  return operator new(size, alignment);
-}
-void operator delete[](void* memory) noexcept { Uncounted(memory); }
-void operator delete[](void* memory, size_t) noexcept { Uncounted(memory); }
-void operator delete[](void* memory, std::align_val_t) noexcept { Uncounted(memory); }
-void operator delete[](void* memory, size_t, std::align_val_t) noexcept { Uncounted(memory); }
-void operator delete(void* memory) noexcept { Uncounted(memory); }
-void operator delete(void* memory, size_t) noexcept { Uncounted(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { Uncounted(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { Uncounted(memory); }
 
 namespace reprise::storage {
 namespace {
@@ -104,13 +67,13 @@ TEST(ResidentPiecesMemoryTest, APieceOfEightLevelsTakesLessThan256BytesOfIndex) 
     const Digest fingerprint = TestFingerprint("model");
     SegmentSpace space(512 * kMiB, 8);
     ManualClock clock;
-    const int64_t before = allocated_bytes;
+    const uint64_t before = counted_heap.live_bytes;
     ResidentPieces resident(
         pieces, [](size_t) { return std::make_unique<NoPolicy>(); }, space, clock);
     for (uint32_t i = 0; i < pieces; ++i) {
       resident.AddFound(1, TestKey(std::to_string(i)), RecordOf(i, fingerprint));
     }
-    const double each = static_cast<double>(allocated_bytes - before) / pieces;
+    const double each = static_cast<double>(counted_heap.live_bytes - before) / pieces;
     std::printf("%u pieces of 8 levels: %.1f bytes each\n", pieces, each);
     EXPECT_LT(each, PieceView::kBytesPerPiece);
     // What the tier charges its budget with is what was taken.
