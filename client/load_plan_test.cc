@@ -153,7 +153,7 @@ TEST_F(LoadPlanTest, WhatARefusedBatchDoesNotBringIsAMissOfItsSelections) {
   Namespace name_space = AttentionNamespace();
   name_space.chunk_tokens = 1;
   const PrefixKeys keys = SampleKeys(name_space, 1030);
-  Publish(keys, 1030, 2);
+  PublishRaw(keys, 1030, 2);
   int fetches = 0;
   store_.set_intercept([&fetches](const transport::Request& request,
                                   std::unique_ptr<transport::Responder>& responder) {

@@ -37,7 +37,7 @@ TEST_F(MissesTest, WhatALookupLearnedBeforeItWasRefusedCounts) {
   Namespace name_space = AttentionNamespace();
   name_space.chunk_tokens = 1;
   const PrefixKeys keys = SampleKeys(name_space, 1030);  // 4,120 pieces: two batches
-  Publish(keys, 1030, 1);
+  PublishRaw(keys, 1030, 1);
   int lookups = 0;
   store_.set_intercept([&lookups](const transport::Request& request,
                                   std::unique_ptr<transport::Responder>& responder) {
@@ -59,7 +59,7 @@ TEST_F(MissesTest, AHoldThatWasGrantedIsToldWhateverLaterKeysSay) {
   name_space.chunk_tokens = 1;
   const PrefixKeys keys = SampleKeys(name_space, 1030);
   store_.set_max_hold(std::chrono::milliseconds(700));
-  Publish(keys, 1024, 1);  // exactly the first request's
+  PublishRaw(keys, 1024, 1);  // exactly the first request's
   auto hit = client_->Lookup(keys, {.hold = std::chrono::seconds(1)}, Soon()).Wait();
   ASSERT_TRUE(hit.ok());
   EXPECT_EQ(hit->chunks, 1024u);
