@@ -38,13 +38,19 @@ void CountCall(int) {
   system_calls = system_calls + 1;
 }
 
-// Whether `work` made a system call on this thread; nullopt where the kernel cannot tell.
+// Does `work`. Whether it made a system call on this thread; nullopt where that cannot be told.
 template <typename Work>
 std::optional<bool> MakesSystemCalls(Work work) {
+#ifdef __SANITIZE_THREAD__
+  constexpr bool kTold = false;  // ThreadSanitizer would hold the signal back
+#else
+  constexpr bool kTold = true;
+#endif
   struct sigaction action {};
   action.sa_handler = CountCall;
-  if (sigaction(SIGSYS, &action, nullptr) != 0) return std::nullopt;
-  if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &dispatch) != 0) {
+  if (!kTold || sigaction(SIGSYS, &action, nullptr) != 0 ||
+      prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &dispatch) != 0) {
+    work();
     return std::nullopt;
   }
   system_calls = 0;
@@ -119,9 +125,9 @@ class HitPathTest : public ::testing::Test {
     const std::optional<bool> calls = MakesSystemCalls([&] {
       for (int round = 0; round < 100; ++round) bytes += FetchAll();
     });
-    if (!calls.has_value()) GTEST_SKIP() << "this kernel does not tell of system calls";
     EXPECT_EQ(bytes, 100 * kPieces * 60'000u);
     EXPECT_EQ(AllocationsOfThread() - before, 0u);
+    if (!calls.has_value()) GTEST_SKIP() << "nothing tells of system calls here";
     EXPECT_FALSE(*calls);
   }
 
@@ -131,12 +137,12 @@ class HitPathTest : public ::testing::Test {
 };
 
 TEST_F(HitPathTest, TheCountersSeeWhatTheyCount) {
-  const std::optional<bool> calls = MakesSystemCalls([] { getppid(); });
-  if (!calls.has_value()) GTEST_SKIP() << "this kernel does not tell of system calls";
-  EXPECT_TRUE(*calls);
   const uint64_t before = AllocationsOfThread();
   const auto block = std::make_unique<std::vector<int>>(100);
   EXPECT_EQ(AllocationsOfThread() - before, 2u);
+  const std::optional<bool> calls = MakesSystemCalls([] { getppid(); });
+  if (!calls.has_value()) GTEST_SKIP() << "nothing tells of system calls here";
+  EXPECT_TRUE(*calls);
 }
 
 TEST_F(HitPathTest, MemoryAlone) {

@@ -62,10 +62,10 @@ class ModelTest : public ::testing::TestWithParam<bool> {
   void Crash(bool power_loss) {
     DiskImage image = env_->image();
     const uint64_t seed = random_();
+    tier_.reset();
     if (power_loss) {
       image = image.AfterPowerLoss(static_cast<PowerLossMode>(seed % 3), seed);
     }
-    tier_.reset();
     env_ = std::make_unique<SimulatedEnv>(SimulatedDiskOptions{.seed = seed}, std::move(image));
     Open();
     lost_power_ |= power_loss;

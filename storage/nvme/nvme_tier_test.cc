@@ -104,6 +104,21 @@ TEST_F(NvmeTierTest, AnyPlanesCanBeReadAndAnyBeforeThemLeftOut) {
   }
 }
 
+TEST_F(NvmeTierTest, WhatReplacesADurablePieceIsDurableAlsoWhenMakingRoomGivesThatOneUp) {
+  NvmeTier* tier = &Open();
+  ASSERT_EQ(WriteTo(*tier, Piece("oldest")), absl::OkStatus());
+  ASSERT_EQ(WriteTo(*tier, Piece("durable"), {.durable = true}), absl::OkStatus());
+  for (int i = 0; tier->usage().evicted_pieces == 0; ++i) {
+    ASSERT_EQ(WriteTo(*tier, Piece("piece " + std::to_string(i))), absl::OkStatus());
+  }
+  ASSERT_FALSE(tier->Describe(1, TestKey("oldest")).has_value());
+  const std::vector<std::byte> other = Piece("durable", 10'000, 4, /*seed=*/2);
+  ASSERT_EQ(WriteTo(*tier, other), absl::OkStatus());
+  ASSERT_EQ(tier->usage().evicted_pieces, 2u);
+  env_.PowerLoss(PowerLossMode::kDrop);
+  EXPECT_EQ(Look(Open(), 1, other), Found::kIntact);
+}
+
 TEST_F(NvmeTierTest, WhatDoesNotFitMakesRoomAndTheBudgetHolds) {
   NvmeTier& tier = Open();
   uint64_t intact = 0;

@@ -100,11 +100,13 @@ void PieceWriter::Write(NvmeTier::WriteRequest request, NvmeTier::Done done) {
   {
     MutexLock lock(state_.mutex);
     status = state_.MayWrite();
-    const std::optional<ResidentPieces::Number> held =
-        state_.pieces.Find(piece.tenant, piece.key, piece.record.summary.content_id);
+    const std::optional<ResidentPieces::Number> held = state_.pieces.Find(piece.tenant, piece.key);
     if (status.ok() && held.has_value()) {
       const PieceRecord record = state_.pieces.view().record(*held);
-      if (record.summary.planes_held >= request.planes) {
+      // As the committer does, which does not see what goes to make room for this write.
+      if (record.durable) piece.record.durable = true;
+      if (record.summary.content_id == piece.record.summary.content_id &&
+          record.summary.planes_held >= request.planes) {
         piece.is_written = false;
         committer_.Add(std::move(pending->piece));
         return;
