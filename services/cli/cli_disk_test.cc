@@ -204,6 +204,23 @@ TEST(CliDisk, WhatIsWrongWithADiskIsSaidInOneLine) {
   EXPECT_EQ(ReadWhole(others + "/thesis.tex"), "years of work");
 }
 
+TEST(CliDisk, ADiskThatIsTooSmallNamesASizeThatIsEnough) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const Finished refused = RunReprise({"store", "--memory", "400MiB", "--disk", disk, "--disk-size",
+                                       "32MiB", "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(refused.exit_code, kExitError) << refused.err;
+  EXPECT_FALSE(std::filesystem::exists(disk));
+  const std::string before = "give at least ";
+  const size_t at = refused.err.find(before);
+  ASSERT_NE(at, std::string::npos) << refused.err;
+  const uint64_t enough = std::stoull(refused.err.substr(at + before.size()));
+  ExpectRefused(WithDisk(disk, std::to_string(enough - 1)), before + std::to_string(enough));
+  const RunningStore store(WithDisk(disk, std::to_string(enough)));
+  ASSERT_NE(store.grpc(), "");
+  EXPECT_EQ(store.Run({"put", "x", scratch.Write("x", "x"), "--durable"}).exit_code, kExitOk);
+}
+
 TEST(CliDisk, ADirectoryOfAnotherVersionOrAnotherNodeIsLeftAlone) {
   const ScratchDir scratch;
   const std::string disk = scratch.Path("disk");

@@ -91,6 +91,20 @@ TEST_F(OpenTest, ABudgetBelowFourSegmentsSaysWhatIsEnough) {
   Expect(absl::StatusCode::kInvalidArgument, std::to_string(enough));
 }
 
+TEST_F(OpenTest, TheBudgetForLargeSegmentsCoversTheIndexOfThatBudget) {
+  options_.segment_bytes = 64 * kMiB;
+  options_.budget_bytes = 128 * kMiB;
+  const std::string said(NvmeTier::Open(options_).status().message());
+  const std::string before = "give at least ";
+  const size_t at = said.find(before);
+  ASSERT_NE(at, std::string::npos) << said;
+  const uint64_t enough = std::stoull(said.substr(at + before.size()));
+  options_.budget_bytes = enough - 1;
+  Expect(absl::StatusCode::kInvalidArgument, before + std::to_string(enough));
+  options_.budget_bytes = enough;
+  EXPECT_TRUE(NvmeTier::Open(options_).ok());
+}
+
 TEST_F(OpenTest, TooLittleMemory) {
   options_.memory_bytes = kMiB;
   Expect(absl::StatusCode::kInvalidArgument, "memory");
