@@ -243,8 +243,12 @@ TEST(CliDisk, OneStoreAtATime) {
 TEST(CliDisk, WhatIsWrongWithADiskIsSaidInOneLine) {
   const ScratchDir scratch;
   const std::string file = scratch.Write("file", "not a directory");
-  ExpectRefused(WithDisk(file), file);
-  ExpectRefused(WithDisk(scratch.Path("no/such/parent")), scratch.Path("no/such/parent"));
+  ExpectRefused(WithDisk(file), file + " is no directory");
+  EXPECT_EQ(ReadWhole(file), "not a directory");
+  const std::string orphan = scratch.Path("no/such/parent");
+  ExpectRefused(WithDisk(orphan), orphan + ": No such file or directory; make what is missing");
+  // Where not even root may make a directory.
+  ExpectRefused(WithDisk("/sys/reprise"), "let this user write there");
   ExpectRefused(WithDisk(scratch.Path("small"), "1MiB"), "too small");
   const std::string others = scratch.Path("others");
   std::filesystem::create_directory(others);

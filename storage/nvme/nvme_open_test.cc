@@ -67,7 +67,7 @@ class OpenTest : public ::testing::Test {
 
 TEST_F(OpenTest, AFileInTheWay) {
   WriteText("/tier", "something else");
-  Expect(absl::StatusCode::kInvalidArgument, "directory");
+  Expect(absl::StatusCode::kInvalidArgument, "/tier is no directory");
   EXPECT_EQ(ReadText("/tier"), "something else");
 }
 
@@ -81,6 +81,28 @@ TEST_F(OpenTest, ADirectoryOfSomethingElse) {
 TEST_F(OpenTest, AParentThatDoesNotExist) {
   options_.directory = "/tier/below/nothing";
   Expect(absl::StatusCode::kNotFound, "/tier/below/nothing");
+  Expect(absl::StatusCode::kNotFound, "make what is missing");
+}
+
+TEST_F(OpenTest, ADeviceThatIsGoneIsNoEmptyTier) {
+  Fill();
+  for (const DiskCall call :
+       {DiskCall::kExists, DiskCall::kList, DiskCall::kLock, DiskCall::kOpen, DiskCall::kRead}) {
+    env_.faults().Always(call, DiskFault::kIoError);
+    const absl::Status status = NvmeTier::Open(options_).status();
+    EXPECT_FALSE(status.ok()) << Name(call);
+    env_.faults().Heal();
+  }
+  env_.faults().Always(DiskCall::kOpen, DiskFault::kIoError);
+  Expect(absl::StatusCode::kInternal, "the kernel's log says more");
+  env_.faults().Heal();
+  const std::unique_ptr<NvmeTier> tier = NvmeTier::Open(options_).value();
+  EXPECT_EQ(Look(*tier, 1, Piece("a")), Found::kIntact);
+}
+
+TEST_F(OpenTest, ADirectoryThatTakesNoMoreSaysSo) {
+  env_.faults().Always(DiskCall::kWrite, DiskFault::kNoSpace);
+  Expect(absl::StatusCode::kResourceExhausted, "make room");
 }
 
 TEST_F(OpenTest, ABudgetBelowFourSegmentsSaysWhatIsEnough) {

@@ -224,8 +224,14 @@ absl::StatusOr<TierDirectory> OpenTierDirectory(const NvmeOptions& options) {
   }
   TierDirectory directory;
   const std::string identity_path = absl::StrCat(options.directory, "/", kIdentityName);
-  REPRISE_ASSIGN_OR_RETURN(const bool is_tier, env.Exists(identity_path));
-  if (!is_tier) {
+  const absl::StatusOr<bool> is_tier = env.Exists(identity_path);
+  if (absl::IsInvalidArgument(is_tier.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(is_tier.status().message(), "; ", options.directory,
+                     " is no directory: give one, or a name that is not taken"));
+  }
+  if (!is_tier.ok()) return is_tier.status();
+  if (!*is_tier) {
     // What needs no directory is looked at first, so that a typing error leaves none behind.
     directory.layout.segment_bytes = NewSegmentBytes(options);
     REPRISE_RETURN_IF_ERROR(CheckSegmentBytes(directory.layout.segment_bytes));
