@@ -251,7 +251,7 @@ void AddStat(CLI::App& app, StatFlags& flags) {
   CLI::App& command = *app.add_subcommand("stat", "Show what is held of an object");
   AddObject(command, flags.object);
   command.add_flag("--verify", flags.verify,
-                   "Let the store check every byte first");
+                   "Let the store read what a fetch gets, and check every byte");
   AddStoreFlags(command, flags.store, true);
   command.footer("Example:\n  reprise stat weights.bin --verify");
   command.final_callback([&flags] { RequireOne(flags.object.name, flags.object.key_hex); });
