@@ -62,6 +62,11 @@ class TieredStore final : public PieceStore {
                 const Digest* fingerprint) const override;
   StoreUsage usage() const override;
 
+  // Begins to write to the disk what only memory has, as far as the policy thinks it worth that,
+  // what it values most first. Once, before the destructor, which gives up what is left of it.
+  void BeginSaving() { saver_->SaveAll(); }
+  bool saving() const { return saver_->saving(); }
+
   // Begins a pass of the scrubber when one is due: a minute after the start, an hour after the
   // last. To be called about once a second.
   void Sweep() ABSL_LOCKS_EXCLUDED(scrub_mutex_);

@@ -112,6 +112,36 @@ TEST_F(TieredStoreTest, WhatIsPersistedIsThereAfterARestart) {
   EXPECT_EQ(store_->usage().disk->loaded_pieces, 1u);
 }
 
+TEST_F(TieredStoreTest, SavingBringsEverythingThroughARestart) {
+  constexpr int kPieces = 100;  // more than are written at once
+  std::vector<std::vector<std::byte>> containers;
+  const auto key = [](int i) { return TestKey("saved" + std::to_string(i)); };
+  for (int i = 0; i < kPieces; ++i) {
+    containers.push_back(Put({.key = key(i), .plane_bytes = 10'000}));
+  }
+  ASSERT_TRUE(Persist(key(0), containers[0]).ok());
+  store_->BeginSaving();
+  ASSERT_TRUE(Eventually([&] { return !store_->saving(); }));
+  // Once is enough for what was there already.
+  EXPECT_EQ(store_->usage().disk->demoted_pieces, kPieces - 1u);
+  Restart();
+  for (int i = 0; i < kPieces; ++i) {
+    const PieceRef piece = Open(key(i));
+    ASSERT_NE(piece, nullptr) << i;
+    EXPECT_TRUE(Matches(*piece, containers[static_cast<size_t>(i)])) << i;
+  }
+}
+
+TEST_F(TieredStoreTest, SavingThatIsGivenUpEndsWithWhatHasBegun) {
+  for (int i = 0; i < 100; ++i) {
+    Put({.key = TestKey("saved" + std::to_string(i)), .plane_bytes = 10'000});
+  }
+  store_->BeginSaving();
+  Restart();
+  EXPECT_LE(store_->usage().disk->pieces, 100u);
+  EXPECT_EQ(store_->usage().disk->damaged_pieces, 0u);
+}
+
 TEST_F(TieredStoreTest, OpenBringsNoMorePlanesThanAskedFor) {
   const Key key = TestKey("a");
   const auto container = Put({.key = key, .planes = 3});

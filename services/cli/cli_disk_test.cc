@@ -88,6 +88,55 @@ TEST(CliDisk, WhatWasPutDurablySurvivesAKill) {
   EXPECT_EQ(store.Run({"get", "small"}).exit_code, kExitMiss);
 }
 
+TEST(CliDisk, APlannedEndSavesWhatOnlyMemoryHas) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const std::string first = scratch.Write("first", Pattern(3'000'000, 1));
+  const std::string second = scratch.Write("second", "a few bytes");
+  {
+    RunningStore store(WithDisk(disk));
+    ASSERT_EQ(store.Run({"put", "first", first}).exit_code, kExitOk);
+    ASSERT_EQ(store.Run({"put", "second", second}).exit_code, kExitOk);
+    EXPECT_EQ(Metric(store, "reprise_store_disk_pieces"), 0);
+    EXPECT_EQ(store.Stop(SIGTERM).exit_code, kExitOk);
+  }
+  const RunningStore store(WithDisk(disk));
+  EXPECT_EQ(Metric(store, "reprise_store_disk_pieces"), 2);
+  EXPECT_EQ(store.Run({"get", "first"}).out, ReadWhole(first));
+  EXPECT_EQ(store.Run({"get", "second"}).out, "a few bytes");
+}
+
+TEST(CliDisk, AKillWhileItSavesLosesNothingDurable) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const std::string file = scratch.Write("in", Pattern(8 << 20, 1));
+  constexpr int kPieces = 8;
+  for (int round = 0; round < 3; ++round) {
+    {
+      RunningStore store(WithDisk(disk));
+      for (int i = 0; i < kPieces; ++i) {
+        std::vector<std::string> put = {"put", std::to_string(round * kPieces + i), file};
+        if (i % 2 == 0) put.push_back("--durable");
+        ASSERT_EQ(store.Run(put).exit_code, kExitOk);
+      }
+      ASSERT_EQ(kill(store.pid(), SIGTERM), 0);
+      // Before it saves, after one piece and after two; -1 when it was faster and is gone.
+      double saved = 0;
+      while (saved >= 0 && saved < round) {
+        saved = Metric(store, "reprise_store_demoted_pieces_total");
+      }
+      store.Stop(SIGKILL);
+    }
+    const RunningStore store(WithDisk(disk));
+    for (int i = 0; i < (round + 1) * kPieces; ++i) {
+      const Finished get = store.Run({"get", std::to_string(i)});
+      if (get.exit_code == kExitMiss && i % 2 == 1) continue;
+      EXPECT_EQ(get.exit_code, kExitOk) << get.err;
+      EXPECT_EQ(get.out, ReadWhole(file)) << i;
+    }
+  }
+}
+
 TEST(CliDisk, DurableNeedsADisk) {
   const ScratchDir scratch;
   const RunningStore store({"--memory", "400MiB"});
@@ -194,14 +243,35 @@ TEST(CliDisk, OneStoreAtATime) {
 TEST(CliDisk, WhatIsWrongWithADiskIsSaidInOneLine) {
   const ScratchDir scratch;
   const std::string file = scratch.Write("file", "not a directory");
-  ExpectRefused(WithDisk(file), file);
-  ExpectRefused(WithDisk(scratch.Path("no/such/parent")), scratch.Path("no/such/parent"));
+  ExpectRefused(WithDisk(file), file + " is no directory");
+  EXPECT_EQ(ReadWhole(file), "not a directory");
+  const std::string orphan = scratch.Path("no/such/parent");
+  ExpectRefused(WithDisk(orphan), orphan + ": No such file or directory; make what is missing");
+  // Where not even root may make a directory.
+  ExpectRefused(WithDisk("/sys/reprise"), "let this user write there");
   ExpectRefused(WithDisk(scratch.Path("small"), "1MiB"), "too small");
   const std::string others = scratch.Path("others");
   std::filesystem::create_directory(others);
   scratch.Write("others/thesis.tex", "years of work");
   ExpectRefused(WithDisk(others), others);
   EXPECT_EQ(ReadWhole(others + "/thesis.tex"), "years of work");
+}
+
+TEST(CliDisk, ADiskThatIsTooSmallNamesASizeThatIsEnough) {
+  const ScratchDir scratch;
+  const std::string disk = scratch.Path("disk");
+  const Finished refused = RunReprise({"store", "--memory", "400MiB", "--disk", disk, "--disk-size",
+                                       "32MiB", "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(refused.exit_code, kExitError) << refused.err;
+  EXPECT_FALSE(std::filesystem::exists(disk));
+  const std::string before = "give at least ";
+  const size_t at = refused.err.find(before);
+  ASSERT_NE(at, std::string::npos) << refused.err;
+  const uint64_t enough = std::stoull(refused.err.substr(at + before.size()));
+  ExpectRefused(WithDisk(disk, std::to_string(enough - 1)), before + std::to_string(enough));
+  const RunningStore store(WithDisk(disk, std::to_string(enough)));
+  ASSERT_NE(store.grpc(), "");
+  EXPECT_EQ(store.Run({"put", "x", scratch.Write("x", "x"), "--durable"}).exit_code, kExitOk);
 }
 
 TEST(CliDisk, ADirectoryOfAnotherVersionOrAnotherNodeIsLeftAlone) {

@@ -108,7 +108,8 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       "Examples:\n  reprise store --listen 127.0.0.1:7070 --memory 4GiB\n"
       "  reprise store --memory 4GiB --disk /var/lib/reprise --disk-size 200GiB\n"
       "Once it takes requests it prints \"ready grpc=... data=... metrics=...\", which also\n"
-      "says what port 0 became. Ctrl-C or SIGTERM ends it; what only memory holds goes with it.");
+      "says what port 0 became. Ctrl-C or SIGTERM ends it; with --disk it first saves there what\n"
+      "only memory holds, for 20 seconds at most, or until a second signal.");
   command.final_callback([&to] {
     if (const absl::Status status = store::CheckFlags(to); !status.ok()) {
       throw CLI::ValidationError(Complaint(status));
@@ -249,7 +250,8 @@ void AddCalibrate(CLI::App& app, CalibrateFlags& flags) {
 void AddStat(CLI::App& app, StatFlags& flags) {
   CLI::App& command = *app.add_subcommand("stat", "Show what is held of an object");
   AddObject(command, flags.object);
-  command.add_flag("--verify", flags.verify, "Let the store check every byte first");
+  command.add_flag("--verify", flags.verify,
+                   "Let the store read what a fetch gets, and check every byte");
   AddStoreFlags(command, flags.store, true);
   command.footer("Example:\n  reprise stat weights.bin --verify");
   command.final_callback([&flags] { RequireOne(flags.object.name, flags.object.key_hex); });

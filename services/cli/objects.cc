@@ -47,7 +47,7 @@ void PrintStat(const ObjectInfo& info, bool verified) {
   printf("planes      %u of %zu held, %llu bytes, on tier %s\n", info.state.planes_held,
          info.state.level_bytes.size(), static_cast<unsigned long long>(HeldBytes(info.state)),
          std::string(TierName(info.state.tier)).c_str());
-  if (verified) printf("verified    every byte held matches its checksum\n");
+  if (verified) printf("verified    every byte that a fetch gets matches its checksum\n");
 }
 
 }  // namespace
@@ -58,8 +58,10 @@ absl::StatusOr<int> Stat(const StatFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const ObjectStat stat,
                            connection.client->Stat(key, flags.verify, connection.deadline).Wait());
   if (stat.dropped_as_corrupt) {
-    return absl::DataLossError(absl::StrCat(std::string(NameOf(flags.object)),
-                                            ": its bytes did not match; it was dropped"));
+    return absl::DataLossError(
+        absl::StrCat(std::string(NameOf(flags.object)),
+                     ": the bytes that a fetch gets did not match and were dropped; "
+                     "publish it again, unless `stat` still finds a copy"));
   }
   if (!stat.info.has_value()) return ReportNotHeld(NameOf(flags.object));
   if (flags.store.json) {

@@ -186,13 +186,40 @@ absl::Status StoreProcess::StartGrpc(const StoreConfig& config) {
 StoreProcess::StoreProcess(const MemoryPlan& memory) : memory_(memory) {}
 
 StoreProcess::~StoreProcess() {
+  StopServing();
+  metrics_.reset();
+}
+
+void StoreProcess::StopServing() {
   if (metrics_ != nullptr) metrics_->set_ready(false);
   grpc_.reset();
   // A registration must not outlive its carrier, nor the carrier what it sends from.
   arena_registration_.reset();
   gather_registration_.reset();
   ucx_.reset();
-  metrics_.reset();
+}
+
+void StoreProcess::SaveToDisk(absl::FunctionRef<bool(std::chrono::milliseconds)> interrupted) {
+  if (tiered_ == nullptr) return;
+  constexpr std::chrono::milliseconds kPoll{20};
+  const Clock& clock = Clock::Steady();
+  const Deadline deadline = Deadline::After(kSaveLimit);
+  const auto log = [this, before = *tiered_->usage().disk](std::string_view what) {
+    const storage::DiskUsage now = *tiered_->usage().disk;
+    LogInfo(what, {{"pieces", now.demoted_pieces - before.demoted_pieces},
+                   {"bytes", now.demoted_bytes - before.demoted_bytes}});
+  };
+  tiered_->BeginSaving();
+  TimePoint logged = clock.Now();
+  while (tiered_->saving()) {
+    if (deadline.PassedAt(clock.Now()) || interrupted(kPoll)) {
+      return log("saved a part of memory to the disk");
+    }
+    if (clock.Now() - logged < std::chrono::seconds(1)) continue;
+    logged = clock.Now();
+    log("saving memory to the disk");
+  }
+  log("saved memory to the disk");
 }
 
 void StoreProcess::Sweep() {
@@ -239,15 +266,21 @@ absl::Status RunStore(const StoreConfig& config) {
          store->data_address().c_str(), store->metrics_address().c_str());
   fflush(stdout);
 
+  // The signal that came within that time, or 0 or less.
+  const auto wait = [&stop](std::chrono::milliseconds most) {
+    const timespec time{.tv_sec = most.count() / 1000, .tv_nsec = most.count() % 1000 * 1'000'000};
+    return sigtimedwait(&stop, nullptr, &time);
+  };
   while (true) {
-    const timespec second{.tv_sec = 1, .tv_nsec = 0};
-    const int got = sigtimedwait(&stop, nullptr, &second);
+    const int got = wait(std::chrono::seconds(1));
     if (got > 0) {
       LogInfo("store stopping", {{"signal", got == SIGTERM ? "SIGTERM" : "SIGINT"}});
       break;
     }
     store->Sweep();
   }
+  store->StopServing();
+  store->SaveToDisk([&](std::chrono::milliseconds most) { return wait(most) > 0; });
   store.reset();
   LogInfo("store stopped");
   return absl::OkStatus();

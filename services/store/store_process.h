@@ -4,8 +4,11 @@
 // thread that creates it sweeps and destroys it.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
+
+#include "absl/functional/function_ref.h"
 
 #include "common/status.h"
 #include "services/store/memory_plan.h"
@@ -25,13 +28,22 @@ class StoreProcess {
   // UNAVAILABLE when an address cannot be listened on, RESOURCE_EXHAUSTED when memory is refused,
   // and what NvmeTier::Open says; the message is one line.
   static absl::StatusOr<std::unique_ptr<StoreProcess>> Create(const StoreConfig& config);
-  // Ends every call with UNAVAILABLE; takes about a second at most.
+  // StopServing, if that was not called, and finishes the writes that have begun.
   ~StoreProcess();
   StoreProcess(const StoreProcess&) = delete;
   StoreProcess& operator=(const StoreProcess&) = delete;
 
   // To be called about once a second.
   void Sweep();
+
+  // Ends every call with UNAVAILABLE and takes no more; takes about a second at most.
+  void StopServing();
+  // What a planned end may take for SaveToDisk.
+  static constexpr std::chrono::seconds kSaveLimit{20};
+  // After StopServing: writes to the disk, if there is one, what only memory has and is worth it,
+  // the most valuable first, for kSaveLimit at most and until `interrupted`, which waits for the
+  // time it is given, returns true. Logs how far it is once a second.
+  void SaveToDisk(absl::FunctionRef<bool(std::chrono::milliseconds)> interrupted);
 
   // "host:port" as bound; "off" for what is switched off.
   std::string listen_address() const;

@@ -14,6 +14,12 @@ namespace {
 // Pieces looked at under one lock, about a tenth of a microsecond each.
 constexpr size_t kMaxPiecesSeen = 2048;
 
+void MarkBeingCopied(const std::vector<std::shared_ptr<const HostPiece>>& pieces) {
+  for (const std::shared_ptr<const HostPiece>& piece : pieces) {
+    HostPiece::Of(*piece->tracking.policy_record).tracking.copy = HostPiece::Copy::kBeingMade;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<PieceRef> HostStore::PublishLoaded(std::shared_ptr<HostPiece> piece,
@@ -55,26 +61,64 @@ std::vector<std::shared_ptr<const HostPiece>> HostStore::BeginDemotion(uint64_t 
     while (piece != nullptr && reached < ahead_bytes && seen.insert(piece.get()).second) {
       reached += piece->footprint().arena_bytes;
       chain.push_back(piece.get());
-      const PieceAttributes& attributes = piece->attributes();
-      piece = attributes.parent.has_value() ? index_->Find(piece->tenant(), *attributes.parent)
-                                            : nullptr;
+      piece = ParentOf(*piece);
     }
-    // Under one that has a copy, all should have one: a prefix with a hole is worth nothing.
-    bool worth = false;
-    const size_t first = found.size();
-    for (HostPiece* link : chain) {
-      worth = worth || policy_->WorthDemoting(*link->tracking.policy_record);
-      if (!worth || link->tracking.copy != HostPiece::Copy::kNone) continue;
-      found.push_back(link->shared_from_this());
-    }
-    std::reverse(found.begin() + static_cast<ptrdiff_t>(first), found.end());
+    AddWorthDemoting(chain, found);
     return enough();
   });
   if (found.size() > limit) found.resize(limit);
-  for (const std::shared_ptr<const HostPiece>& piece : found) {
-    HostPiece::Of(*piece->tracking.policy_record).tracking.copy = HostPiece::Copy::kBeingMade;
-  }
+  MarkBeingCopied(found);
   return found;
+}
+
+std::vector<std::shared_ptr<const HostPiece>> HostStore::BeginDemotionOf(const HostPiece& piece) {
+  std::vector<std::shared_ptr<const HostPiece>> found;
+  std::vector<HostPiece*> chain;
+  MutexLock lock(mutex_);
+  if (piece.tracking.unlinked) return found;
+  HostPiece* link = &HostPiece::Of(*piece.tracking.policy_record);
+  while (link != nullptr) {
+    chain.push_back(link);
+    const uint64_t position = link->attributes().position;
+    link = ParentOf(*link).get();
+    // Publishers may make up a circle.
+    if (link != nullptr && link->attributes().position >= position) break;
+  }
+  AddWorthDemoting(chain, found);
+  MarkBeingCopied(found);
+  return found;
+}
+
+std::vector<std::shared_ptr<const HostPiece>> HostStore::EvictionOrder() {
+  std::vector<std::shared_ptr<const HostPiece>> order;
+  absl::flat_hash_set<const HostPiece*> seen;
+  MutexLock lock(mutex_);
+  while (!holds_.empty()) EndHold(*holds_.begin()->second);
+  policy_->ChooseVictim([&](const TrackedPiece& tracked) {
+    HostPiece& piece = HostPiece::Of(tracked);
+    // Policies come back to what they first passed over.
+    if (seen.insert(&piece).second) order.push_back(piece.shared_from_this());
+    return false;
+  });
+  return order;
+}
+
+std::shared_ptr<HostPiece> HostStore::ParentOf(const HostPiece& piece) const {
+  const std::optional<Key>& parent = piece.attributes().parent;
+  return parent.has_value() ? index_->Find(piece.tenant(), *parent) : nullptr;
+}
+
+void HostStore::AddWorthDemoting(const std::vector<HostPiece*>& chain,
+                                 std::vector<std::shared_ptr<const HostPiece>>& found) const {
+  // Under one that has a copy, all should have one: a prefix with a hole is worth nothing.
+  bool worth = false;
+  const size_t first = found.size();
+  for (HostPiece* link : chain) {
+    worth = worth || policy_->WorthDemoting(*link->tracking.policy_record);
+    if (!worth || link->tracking.copy != HostPiece::Copy::kNone) continue;
+    found.push_back(link->shared_from_this());
+  }
+  std::reverse(found.begin() + static_cast<ptrdiff_t>(first), found.end());
 }
 
 void HostStore::EndDemotion(const HostPiece& piece, bool copied) {

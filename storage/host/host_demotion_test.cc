@@ -139,6 +139,47 @@ TEST_F(HostDemotionTest, APieceIsToldOfOnceAtATime) {
   EXPECT_THAT(Demote(4 * kMiB, 100, true), ::testing::ElementsAre(first[0]->key()));
 }
 
+TEST_F(HostDemotionTest, OfOnePieceWhatItBuildsOnComesFirst) {
+  const auto old = PutChain("old", 3);
+  const auto young = PutChain("young", 2);
+  const auto begin = [&](const Key& key) {
+    std::vector<Key> keys;
+    const auto piece = std::static_pointer_cast<const HostPiece>(store_->Peek(kTenant, key));
+    for (const auto& found : store_->BeginDemotionOf(*piece)) {
+      keys.push_back(found->key());
+      store_->EndDemotion(*found, true);
+    }
+    return keys;
+  };
+  EXPECT_THAT(begin(old[1]), ::testing::ElementsAre(old[0], old[1]));
+  EXPECT_THAT(begin(old[2]), ::testing::ElementsAre(old[2]));
+  EXPECT_THAT(begin(young[1]), ::testing::ElementsAreArray(young));
+  EXPECT_THAT(begin(young[1]), ::testing::IsEmpty());
+}
+
+TEST_F(HostDemotionTest, ACircleOfParentsEnds) {
+  const Key a = TestKey("a");
+  const Key b = TestKey("b");
+  for (const auto& [key, parent] : {std::pair(a, b), std::pair(b, a)}) {
+    PieceAttributes attributes;
+    attributes.position = 1;
+    attributes.parent = parent;
+    ASSERT_TRUE(Put(*store_, kTenant, key, Build({.key = key}), attributes).ok());
+  }
+  const auto piece = std::static_pointer_cast<const HostPiece>(store_->Peek(kTenant, a));
+  EXPECT_LE(store_->BeginDemotionOf(*piece).size(), 2u);
+}
+
+TEST_F(HostDemotionTest, TheEvictionOrderHasWhatIsHeldAndEndsTheHold) {
+  const auto old = PutChain("old", 1);
+  const auto young = PutChain("young", 1);
+  ASSERT_TRUE(store_->Hold(kTenant, old[0], 0, Deadline::After(std::chrono::seconds(30))));
+  std::vector<Key> keys;
+  for (const auto& piece : store_->EvictionOrder()) keys.push_back(piece->key());
+  EXPECT_THAT(keys, ::testing::ElementsAre(old[0], young[0]));
+  EXPECT_EQ(store_->usage().bytes_held, 0u);
+}
+
 TEST_F(HostDemotionTest, WhatCameFromBelowHasItsCopy) {
   const Key key = TestKey("a");
   ASSERT_TRUE(Load(key, Build({.key = key, .plane_bytes = 5000})).ok());

@@ -77,6 +77,12 @@ class HostStore final : public PieceStore {
   // of again before. Looks at a bounded number of pieces.
   std::vector<std::shared_ptr<const HostPiece>> BeginDemotion(uint64_t ahead_bytes, size_t limit)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same of one piece and those that it builds on, wherever eviction is.
+  std::vector<std::shared_ptr<const HostPiece>> BeginDemotionOf(const HostPiece& piece)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whatever eviction may name, in the order in which it would. Ends all holds: for a store that
+  // serves no longer.
+  std::vector<std::shared_ptr<const HostPiece>> EvictionOrder() ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether the slower tier has the piece now, as it was when it was told of.
   void EndDemotion(const HostPiece& piece, bool copied) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -161,6 +167,14 @@ class HostStore final : public PieceStore {
   void SetHold(HostPiece& piece, TimePoint until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndHold(HostPiece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndPassedHolds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The piece that this one builds on; null when it is not in memory.
+  std::shared_ptr<HostPiece> ParentOf(const HostPiece& piece) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Adds those of a chain, which begins with its last, that are worth a copy and have none, the
+  // first one first.
+  void AddWorthDemoting(const std::vector<HostPiece*>& chain,
+                        std::vector<std::shared_ptr<const HostPiece>>& found) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status NoRoom(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const uint64_t budget_bytes_;

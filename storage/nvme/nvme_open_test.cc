@@ -67,7 +67,7 @@ class OpenTest : public ::testing::Test {
 
 TEST_F(OpenTest, AFileInTheWay) {
   WriteText("/tier", "something else");
-  Expect(absl::StatusCode::kInvalidArgument, "directory");
+  Expect(absl::StatusCode::kInvalidArgument, "/tier is no directory");
   EXPECT_EQ(ReadText("/tier"), "something else");
 }
 
@@ -81,6 +81,28 @@ TEST_F(OpenTest, ADirectoryOfSomethingElse) {
 TEST_F(OpenTest, AParentThatDoesNotExist) {
   options_.directory = "/tier/below/nothing";
   Expect(absl::StatusCode::kNotFound, "/tier/below/nothing");
+  Expect(absl::StatusCode::kNotFound, "make what is missing");
+}
+
+TEST_F(OpenTest, ADeviceThatIsGoneIsNoEmptyTier) {
+  Fill();
+  for (const DiskCall call :
+       {DiskCall::kExists, DiskCall::kList, DiskCall::kLock, DiskCall::kOpen, DiskCall::kRead}) {
+    env_.faults().Always(call, DiskFault::kIoError);
+    const absl::Status status = NvmeTier::Open(options_).status();
+    EXPECT_FALSE(status.ok()) << Name(call);
+    env_.faults().Heal();
+  }
+  env_.faults().Always(DiskCall::kOpen, DiskFault::kIoError);
+  Expect(absl::StatusCode::kInternal, "the kernel's log says more");
+  env_.faults().Heal();
+  const std::unique_ptr<NvmeTier> tier = NvmeTier::Open(options_).value();
+  EXPECT_EQ(Look(*tier, 1, Piece("a")), Found::kIntact);
+}
+
+TEST_F(OpenTest, ADirectoryThatTakesNoMoreSaysSo) {
+  env_.faults().Always(DiskCall::kWrite, DiskFault::kNoSpace);
+  Expect(absl::StatusCode::kResourceExhausted, "make room");
 }
 
 TEST_F(OpenTest, ABudgetBelowFourSegmentsSaysWhatIsEnough) {
@@ -89,6 +111,20 @@ TEST_F(OpenTest, ABudgetBelowFourSegmentsSaysWhatIsEnough) {
   const uint64_t enough = options_.budget_bytes;
   --options_.budget_bytes;
   Expect(absl::StatusCode::kInvalidArgument, std::to_string(enough));
+}
+
+TEST_F(OpenTest, TheBudgetForLargeSegmentsCoversTheIndexOfThatBudget) {
+  options_.segment_bytes = 64 * kMiB;
+  options_.budget_bytes = 128 * kMiB;
+  const std::string said(NvmeTier::Open(options_).status().message());
+  const std::string before = "give at least ";
+  const size_t at = said.find(before);
+  ASSERT_NE(at, std::string::npos) << said;
+  const uint64_t enough = std::stoull(said.substr(at + before.size()));
+  options_.budget_bytes = enough - 1;
+  Expect(absl::StatusCode::kInvalidArgument, before + std::to_string(enough));
+  options_.budget_bytes = enough;
+  EXPECT_TRUE(NvmeTier::Open(options_).ok());
 }
 
 TEST_F(OpenTest, TooLittleMemory) {

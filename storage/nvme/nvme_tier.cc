@@ -24,13 +24,30 @@ constexpr uint32_t kWriteDepth = 64;
 
 constexpr char kHowToMend[] = "; `reprise fsck` tells what can be saved, or give another directory";
 
+// About what the file system says when a tier opens; the other messages say it themselves.
+const char* WhatToDo(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kNotFound:
+      return "; make what is missing, or give another directory";
+    case absl::StatusCode::kPermissionDenied:
+      return "; let this user write there (a mount may be read-only), or give another directory";
+    case absl::StatusCode::kResourceExhausted:
+      return "; make room for it, or give another directory";
+    case absl::StatusCode::kInternal:
+      return "; the device may be gone or ill: the kernel's log says more";
+    default:
+      return "";
+  }
+}
+
 absl::Status CheckNode(PieceCatalog& catalog, const TierDirectory& directory) {
   REPRISE_ASSIGN_OR_RETURN(const std::optional<std::string> node_id, catalog.NodeId());
   const TierLayout& layout = directory.layout;
   if (node_id.has_value() && *node_id != layout.node_id) {
-    return absl::InvalidArgumentError(absl::StrCat(layout.index_directory, " is the index of node ",
-                                                   *node_id, " and IDENTITY says ", layout.node_id,
-                                                   "; the two were not written together"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        layout.index_directory, " is the index of node ", *node_id, " and IDENTITY says ",
+        layout.node_id,
+        "; the two were not written together: restore either, or give another directory"));
   }
   if (node_id.has_value()) return absl::OkStatus();
   if (!directory.index_may_be_absent) {
@@ -44,6 +61,7 @@ absl::Status CheckNode(PieceCatalog& catalog, const TierDirectory& directory) {
 
 class NvmeTier::Impl {
  public:
+  static absl::StatusOr<std::unique_ptr<Impl>> Open(const NvmeOptions& options);
   Impl(const NvmeOptions& options, TierDirectory directory, std::unique_ptr<PieceCatalog> catalog)
       : lock_(std::move(directory.lock)),
         index_memory_bytes_(directory.index_memory_bytes),
@@ -159,6 +177,15 @@ class NvmeTier::Impl {
 };
 
 absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Open(const NvmeOptions& options) {
+  absl::StatusOr<std::unique_ptr<Impl>> impl = Impl::Open(options);
+  if (!impl.ok()) {
+    return absl::Status(impl.status().code(),
+                        absl::StrCat(impl.status().message(), WhatToDo(impl.status().code())));
+  }
+  return std::unique_ptr<NvmeTier>(new NvmeTier(*std::move(impl)));
+}
+
+absl::StatusOr<std::unique_ptr<NvmeTier::Impl>> NvmeTier::Impl::Open(const NvmeOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(TierDirectory directory, OpenTierDirectory(options));
   absl::StatusOr<std::unique_ptr<PieceCatalog>> catalog =
       PieceCatalog::Open({.directory = directory.layout.index_directory,
@@ -178,7 +205,7 @@ absl::StatusOr<std::unique_ptr<NvmeTier>> NvmeTier::Open(const NvmeOptions& opti
     }
     return status;
   }
-  return std::unique_ptr<NvmeTier>(new NvmeTier(std::move(impl)));
+  return impl;
 }
 
 NvmeTier::NvmeTier(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -43,8 +43,10 @@ std::string NewNodeId(Env& env) {
   return absl::StrFormat("%016x%016x", env.Random(), env.Random());
 }
 
-uint64_t ChooseSegmentBytes(uint64_t budget_bytes) {
-  return std::clamp(std::bit_floor(budget_bytes / kSegmentShare), kMinChosenSegmentBytes,
+// Of a directory that is new.
+uint64_t NewSegmentBytes(const NvmeOptions& options) {
+  if (options.segment_bytes != 0) return options.segment_bytes;
+  return std::clamp(std::bit_floor(options.budget_bytes / kSegmentShare), kMinChosenSegmentBytes,
                     kMaxChosenSegmentBytes);
 }
 
@@ -110,12 +112,15 @@ absl::StatusOr<TierIdentity> FindIdentity(const NvmeOptions& options) {
         absl::StrCat(options.directory, " has segments of ", identity.segment_bytes, " bytes, not ",
                      options.segment_bytes, "; leave the size out, or give another directory"));
   }
-  const TierIdentity identity{.node_id = NewNodeId(env),
-                              .segment_bytes = options.segment_bytes != 0
-                                                   ? options.segment_bytes
-                                                   : ChooseSegmentBytes(options.budget_bytes)};
+  const TierIdentity identity{.node_id = NewNodeId(env), .segment_bytes = NewSegmentBytes(options)};
   REPRISE_RETURN_IF_ERROR(CheckSegmentBytes(identity.segment_bytes));
   return identity;
+}
+
+// The least that Divide takes. What the index gets is a share of that, too.
+uint64_t MinimumBudgetBytes(uint64_t segment_bytes) {
+  const uint64_t rest = SegmentSpace::kMinSegments * segment_bytes + kOtherDiskBytes;
+  return std::max(rest + PieceCatalog::kMinDiskBytes, rest + (rest - 1) / (kIndexDiskShare - 1));
 }
 
 // How budget and memory are divided.
@@ -131,7 +136,7 @@ absl::Status Divide(const NvmeOptions& options, TierDirectory& directory) {
         absl::StrCat("a disk budget of ", options.budget_bytes, " bytes for ", options.directory,
                      " is too small for ", SegmentSpace::kMinSegments, " segments of ",
                      layout.segment_bytes, " and ", beside, " for the index; give at least ",
-                     SegmentSpace::kMinSegments * layout.segment_bytes + beside));
+                     MinimumBudgetBytes(layout.segment_bytes)));
   }
   layout.max_segments = static_cast<uint32_t>(std::min<uint64_t>(segments, kMaxSegments));
 
@@ -218,10 +223,20 @@ absl::StatusOr<TierDirectory> OpenTierDirectory(const NvmeOptions& options) {
     return absl::InvalidArgumentError("a disk tier needs a directory and a policy");
   }
   TierDirectory directory;
-  // What needs no directory is looked at first, so that a typing error leaves none behind.
-  if (options.segment_bytes != 0) REPRISE_RETURN_IF_ERROR(CheckSegmentBytes(options.segment_bytes));
-  directory.layout.segment_bytes = options.segment_bytes != 0 ? options.segment_bytes : kPageBytes;
-  REPRISE_RETURN_IF_ERROR(Divide(options, directory));
+  const std::string identity_path = absl::StrCat(options.directory, "/", kIdentityName);
+  const absl::StatusOr<bool> is_tier = env.Exists(identity_path);
+  if (absl::IsInvalidArgument(is_tier.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(is_tier.status().message(), "; ", options.directory,
+                     " is no directory: give one, or a name that is not taken"));
+  }
+  if (!is_tier.ok()) return is_tier.status();
+  if (!*is_tier) {
+    // What needs no directory is looked at first, so that a typing error leaves none behind.
+    directory.layout.segment_bytes = NewSegmentBytes(options);
+    REPRISE_RETURN_IF_ERROR(CheckSegmentBytes(directory.layout.segment_bytes));
+    REPRISE_RETURN_IF_ERROR(Divide(options, directory));
+  }
 
   REPRISE_ASSIGN_OR_RETURN(directory.lock, LockDirectory(env, options.directory));
   REPRISE_ASSIGN_OR_RETURN(const TierIdentity identity, FindIdentity(options));
@@ -232,8 +247,7 @@ absl::StatusOr<TierDirectory> OpenTierDirectory(const NvmeOptions& options) {
   layout.index_directory = IndexDirectory(options.directory);
   REPRISE_RETURN_IF_ERROR(Divide(options, directory));
 
-  REPRISE_ASSIGN_OR_RETURN(const bool exists,
-                           env.Exists(absl::StrCat(options.directory, "/", kIdentityName)));
+  REPRISE_ASSIGN_OR_RETURN(const bool exists, env.Exists(identity_path));
   if (!exists) REPRISE_RETURN_IF_ERROR(WriteIdentity(env, options.directory, identity));
   REPRISE_RETURN_IF_ERROR(env.CreateDirectory(layout.segment_directory));
   REPRISE_RETURN_IF_ERROR(env.CreateDirectory(layout.index_directory));

@@ -206,13 +206,53 @@ void PieceSaver::ScheduleDemotion() {
 void PieceSaver::Demote() {
   demotion_scheduled_.store(false);
   size_t limit = 0;
+  bool saving_all = false;
+  {
+    MutexLock lock(mutex_);
+    saving_all = saving_all_;
+  }
+  if (saving_all) return SaveMore();
   {
     MutexLock lock(mutex_);
     if (stopping_ || clock_.Now() < paused_until_) return;
     limit = kMaxRunning - std::min(kMaxRunning, demotions_);
   }
-  if (limit == 0) return;
-  for (std::shared_ptr<const HostPiece>& piece : host_.BeginDemotion(ahead_bytes_, limit)) {
+  if (limit > 0) SubmitDemotions(host_.BeginDemotion(ahead_bytes_, limit));
+}
+
+void PieceSaver::SaveAll() {
+  std::vector<std::shared_ptr<const HostPiece>> order = host_.EvictionOrder();
+  {
+    MutexLock lock(mutex_);
+    saving_all_ = true;
+    unsaved_ = std::move(order);
+  }
+  ScheduleDemotion();
+}
+
+bool PieceSaver::saving() const {
+  MutexLock lock(mutex_);
+  return !unsaved_.empty() || submitting_ > 0 || demotions_ > 0;
+}
+
+void PieceSaver::SaveMore() {
+  while (true) {
+    std::shared_ptr<const HostPiece> next;
+    {
+      MutexLock lock(mutex_);
+      if (stopping_ || unsaved_.empty() || demotions_ >= kMaxRunning) return;
+      next = std::move(unsaved_.back());
+      unsaved_.pop_back();
+      ++submitting_;
+    }
+    SubmitDemotions(host_.BeginDemotionOf(*next));
+    MutexLock lock(mutex_);
+    --submitting_;
+  }
+}
+
+void PieceSaver::SubmitDemotions(std::vector<std::shared_ptr<const HostPiece>> pieces) {
+  for (std::shared_ptr<const HostPiece>& piece : pieces) {
     auto write = std::make_shared<Write>(std::move(piece));
     write->is_demotion = true;
     Submit(std::move(write));

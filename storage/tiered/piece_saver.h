@@ -56,6 +56,12 @@ class PieceSaver {
   // Whether what the nvme tier shows under the key was removed. Costs one load while nothing is.
   bool Hides(TenantId tenant, const Key& key) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Begins to write everything in memory that the host policy thinks worth a copy, what it values
+  // most first, after what it builds on. For a store that serves no longer; once.
+  void SaveAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether some of that is still to be written.
+  bool saving() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Fails what waits and waits for what runs. Blocks.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -82,6 +88,9 @@ class PieceSaver {
   void Answer(Write& write, const absl::Status& status);
   void ScheduleDemotion();
   void Demote() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SaveMore() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SubmitDemotions(std::vector<std::shared_ptr<const HostPiece>> pieces)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void MarkRemoved(Write& write) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   HostStore& host_;
@@ -103,6 +112,10 @@ class PieceSaver {
   uint64_t running_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t demotions_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting or running
   TimePoint paused_until_ ABSL_GUARDED_BY(mutex_){};
+  bool saving_all_ ABSL_GUARDED_BY(mutex_) = false;
+  // Of SaveAll, the next at the back; and calls that are about to submit one.
+  std::vector<std::shared_ptr<const HostPiece>> unsaved_ ABSL_GUARDED_BY(mutex_);
+  size_t submitting_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   Figures figures_ ABSL_GUARDED_BY(mutex_);
 };

@@ -54,7 +54,11 @@ def recomputed(answer: list[int], ttft_ms: float = 1000.0) -> dict[str, Any]:
 
 
 def loaded(
-    answer: list[int], chunks: int = 8, carrier: str = "ucx", level: int = 1
+    answer: list[int],
+    chunks: int = 8,
+    carrier: str = "ucx",
+    level: int = 1,
+    tiers: tuple[str, ...] = ("host",),
 ) -> dict[str, Any]:
     prefill = {
         "loaded_chunks": chunks,
@@ -63,19 +67,20 @@ def loaded(
         "bytes_received": 1_000_000 * chunks,
         "shortfall": "store unreachable (gone)",
     }
-    return recomputed(answer, 100.0) | {"prefill": prefill}
+    return recomputed(answer, 100.0) | {"prefill": prefill, "tiers": list(tiers)}
 
 
 def good_report() -> Report:
-    ucx = Row("ucx", 2056, 8, "ucx", 1)
-    low = Row("level 0", 2056, 8, "ucx", 0)
+    ucx = Row("ucx", 2056, 8, "ucx", 1, "host")
+    low = Row("level 0", 2056, 8, "ucx", 0, "host")
     low.add(loaded([1, 2, 9], level=0))
     report = Report(
         whole=Row("recomputed", 2056),
         ucx=ucx,
-        grpc=Row("grpc", 2056, 8, "grpc"),
+        grpc=Row("grpc", 2056, 8, "grpc", expected_tier="host"),
         partial_whole=Row("second recomputed", 1288),
-        partial=Row("second", 1288, 4, "ucx"),
+        partial=Row("second", 1288, 4, "ucx", expected_tier="host"),
+        nvme=Row("nvme", 2056, 8, "ucx", 1, "nvme"),
         restarted=Row("restarted", 2056, 8, "ucx", 1, "nvme"),
         killed=Row("killed", 2056, 8, "ucx", 1, "nvme"),
         levels=[LevelRow(low, 1000, 4000, 0.3, 0.4), LevelRow(ucx, 4000, 4000, 0.0, 0.0)],
@@ -85,8 +90,8 @@ def good_report() -> Report:
         report.whole.add(recomputed(answer))
         report.ucx.add(loaded(answer))
         report.grpc.add(loaded(answer, carrier="grpc"))
-        report.restarted.add(loaded(answer))
-        report.killed.add(loaded(answer))
+        for row in (report.nvme, report.restarted, report.killed):
+            row.add(loaded(answer, tiers=("nvme",)))
     report.partial_whole.add(recomputed([4, 5]))
     report.partial.add(loaded([4, 5], chunks=4))
     return report
@@ -101,8 +106,17 @@ def test_a_good_run_has_nothing_to_complain_about() -> None:
     assert (figures["ttft_recompute_ms"], figures["ttft_load_ms"]) == (1000, 100)
     assert (figures["partial_chunks_loaded"], figures["bytes_moved"]) == (4, 8_000_000)
     assert figures["model"] == "m"
-    assert report.table().count("identical") == 5
-    assert report.table().count("nvme") == 2
+    assert report.table().count("identical") == 6
+    assert [line.split()[:2] for line in report.table().splitlines()[5:9]] == [
+        ["second", "host"],
+        ["nvme", "nvme"],
+        ["restarted", "nvme"],
+        ["killed", "nvme"],
+    ]
+    assert figures["tiers"] == {
+        **dict.fromkeys(("ucx", "grpc", "second"), "host"),
+        **dict.fromkeys(("nvme", "restarted", "killed"), "nvme"),
+    }
     assert "10 x" in report.table()
     assert "median" in report.table()
     assert "rounds" not in report.table()
@@ -139,6 +153,8 @@ def test_a_lossy_level_says_how_far_it_agrees_and_promises_nothing() -> None:
         ("partial", loaded([4, 6], chunks=4), "other tokens than second recomputed", False),
         ("grpc", loaded([1], chunks=7, carrier="grpc"), "7 chunks, not 8 .store unreach", True),
         ("ucx", loaded([1], carrier="grpc"), "went over grpc", True),
+        ("nvme", loaded([1], tiers=("host", "nvme")), "nvme: was found in host and nvme", True),
+        ("ucx", loaded([1], tiers=()), "ucx: was found in no tier", True),
     ],
 )
 def test_whatever_is_not_as_claimed_is_told(

@@ -290,12 +290,12 @@ class Connector:
         """What the store holds of a prompt's whole chunks, at each level. Raises what the client
         does, LookupError if chunks are missing.
         """
-        prompt = np.asarray(tokens, np.int32)
-        keys = self._keys(prompt[: cut_of(prompt.size, self._namespace.chunk_tokens)])
-        client = self._connected(self._load_timeout_s)
-        found = client.lookup(keys, timeout=self._load_timeout_s)
-        if found.chunks < keys.chunk_count:
-            raise LookupError(f"the store has {found.chunks} of {keys.chunk_count} chunks")
+        chunks = (
+            cut_of(np.size(tokens), self._namespace.chunk_tokens) // self._namespace.chunk_tokens
+        )
+        found = self._look_up(tokens)
+        if found.chunks < chunks:
+            raise LookupError(f"the store has {found.chunks} of {chunks} chunks")
         return [
             Level(
                 sum(piece.level_bytes[level] for piece in found.pieces),
@@ -304,6 +304,18 @@ class Connector:
             )
             for level in range(min(len(piece.level_bytes) for piece in found.pieces))
         ]
+
+    def tiers(self, tokens: ArrayLike) -> set[str]:
+        """Where the store would find what it holds of a prompt's whole chunks now; brings nothing
+        nearer. Raises what the client does.
+        """
+        return {piece.tier for piece in self._look_up(tokens).pieces}
+
+    def _look_up(self, tokens: ArrayLike) -> reprise.LookupResult:
+        prompt = np.asarray(tokens, np.int32)
+        keys = self._keys(prompt[: cut_of(prompt.size, self._namespace.chunk_tokens)])
+        client = self._connected(self._load_timeout_s)
+        return client.lookup(keys, timeout=self._load_timeout_s)
 
     def _connected(self, timeout_s: float) -> StoreClient:
         """The client. While a store is known to be unreachable, a prompt does not wait for it."""

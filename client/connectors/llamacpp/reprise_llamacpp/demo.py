@@ -4,8 +4,9 @@
 
 The prefill worker computes a prompt, publishes its chunks and ends. The decode worker, another
 process with a model of its own, then answers the same prompt by computing it and by loading it,
-in turn, at every level, and a second prompt that shares a part of it. Then the store is stopped,
-and killed, and the prompt loaded from the disk of the one that follows. Time to first token runs
+in turn, at every level, and a second prompt that shares a part of it. Then other KV pushes the
+prompt out of the store's memory, and it is loaded from the disk; and again after the store was
+stopped, and killed. Time to first token runs
 from the request (token ids known, model loaded, connection open) to the choice of the first token.
 """
 
@@ -25,8 +26,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import reprise
+
 from .abi import DISTRIBUTION
 from .connector import CHUNK_TOKENS, cut_of
+from .demo_pressure import push_out
 from .demo_prompt import Prompts, documentation, make_prompts
 from .demo_report import LevelRow, Report, Row
 from .events import announce
@@ -44,7 +48,8 @@ _ROUNDS_TAKE_S = 48.0  # no round begins that would end later, going by those be
 _LOADS = (("ucx", "grpc", "grpc", "ucx"), ("grpc", "ucx", "ucx", "grpc"))
 _REQUEST_TIMEOUT_S = 300.0
 _STORE_STOPS_S = 30.0
-_STORE_OPTIONS = ("--memory", "1GiB", "--disk-size", "1GiB", "--log-level", "warning")
+# Little memory, so that little has to be published to push the prompt out of it.
+_STORE_OPTIONS = ("--memory", "512MiB", "--disk-size", "1GiB", "--log-level", "warning")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,15 +95,18 @@ def _rows(prompts: Prompts, lossless: int) -> dict[str, Row]:
     chunks = cut_of(whole) // CHUNK_TOKENS
     shared = prompts.shared_tokens // CHUNK_TOKENS
     levels = {
-        f"level{level}": Row(f"prompt loaded at level {level}", whole, chunks, "ucx", level)
+        f"level{level}": Row(f"prompt loaded at level {level}", whole, chunks, "ucx", level, "host")
         for level in range(lossless)
     }
     return levels | {
         "whole": Row("prompt recomputed", whole),
         "ucx": Row("prompt loaded over UCX", whole, chunks, "ucx", lossless, "host"),
-        "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc", tier="host"),
+        "grpc": Row("prompt loaded over gRPC", whole, chunks, "grpc", expected_tier="host"),
         "partial_whole": Row("second prompt recomputed", partial),
-        "partial": Row("second prompt, shared part loaded", partial, shared, "ucx", tier="host"),
+        "partial": Row(
+            "second prompt, shared part loaded", partial, shared, "ucx", expected_tier="host"
+        ),
+        "nvme": Row("prompt loaded from the disk", whole, chunks, "ucx", lossless, "nvme"),
         "restarted": Row("prompt loaded after a restart", whole, chunks, "ucx", lossless, "nvme"),
         "killed": Row("prompt loaded after a kill", whole, chunks, "ucx", lossless, "nvme"),
     }
@@ -132,7 +140,11 @@ def _measure(
         "answer_tokens": wanted,
     }
     if row.expected_carrier:
-        answer = worker.request(
+        # Connects, but brings nothing nearer.
+        found = worker.request(
+            "tiers", _REQUEST_TIMEOUT_S, tokens=fields["tokens"], carrier=row.expected_carrier
+        )
+        answer = found | worker.request(
             "decode",
             _REQUEST_TIMEOUT_S,
             carrier=row.expected_carrier,
@@ -202,10 +214,9 @@ def _measure_from_disk(
     prompts: Prompts,
     options: argparse.Namespace,
 ) -> None:
-    # Asking what is there brings nothing into memory, but connects.
-    worker.request("levels", _REQUEST_TIMEOUT_S, tokens=prompts.whole, carrier="ucx")
+    before = store.metric("reprise_store_loaded_pieces_total")
     _measure(worker, name, row, prompts, options.answer_tokens)
-    from_disk = store.metric("reprise_store_loaded_pieces_total")
+    from_disk = store.metric("reprise_store_loaded_pieces_total") - before
     if from_disk != row.expected_chunks:
         row.complaints.append(f"{row.title}: {from_disk:g} pieces came from the disk")
 
@@ -231,6 +242,14 @@ def _run(options: argparse.Namespace, log: logging.Logger) -> Report:
                 for name in _round(rounds, lossless):
                     _measure(worker, name, rows[name], prompts, options.answer_tokens)
                 rounds += 1
+            chunks = push_out(
+                store.address,
+                lambda: worker.request(
+                    "tiers", _REQUEST_TIMEOUT_S, tokens=prompts.whole, carrier="ucx"
+                )["tiers"],
+            )
+            log.info("%d chunks of other KV pushed the prompt out of the store's memory", chunks)
+            _measure_from_disk(worker, store, "nvme", rows["nvme"], prompts, options)
             for name in ("restarted", "killed"):
                 store = _next_store(store, name, program, store_options)
                 stores.enter_context(store)
@@ -267,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log = announce("demo", sys.stdout)
     try:
         report = _run(options, log)
-    except (ProcessError, OSError, ValueError) as error:
+    except (ProcessError, reprise.RepriseError, OSError, ValueError) as error:
         log.error("%s", error)
         return 1
     except KeyboardInterrupt:

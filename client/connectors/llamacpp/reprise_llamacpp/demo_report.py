@@ -19,12 +19,13 @@ class Row:
     expected_chunks: int = 0
     expected_carrier: str = ""
     expected_level: int | None = None
-    tier: str = ""
+    expected_tier: str = ""
     ttft_ms: list[float] = field(default_factory=list)
     answers: list[list[int]] = field(default_factory=list)
     loaded_chunks: list[int] = field(default_factory=list)
     bytes_received: list[int] = field(default_factory=list)
     carriers: set[str] = field(default_factory=set)
+    tiers: set[str] = field(default_factory=set)
     text: str = ""
     complaints: list[str] = field(default_factory=list)
 
@@ -39,6 +40,7 @@ class Row:
         self.loaded_chunks.append(prefill["loaded_chunks"])
         self.bytes_received.append(prefill["bytes_received"])
         self.carriers.add(prefill["carrier"])
+        self.tiers.update(answer["tiers"])
         if prefill["loaded_chunks"] != self.expected_chunks:
             self.complaints.append(
                 f"{self.title}: loaded {prefill['loaded_chunks']} chunks, not "
@@ -48,6 +50,14 @@ class Row:
             self.complaints.append(f"{self.title}: went over {prefill['carrier']}")
         if self.expected_level not in (None, prefill["level"]):
             self.complaints.append(f"{self.title}: reached level {prefill['level']}")
+        if answer["tiers"] != [self.expected_tier]:
+            found = " and ".join(answer["tiers"]) or "no tier"
+            self.complaints.append(f"{self.title}: was found in {found}")
+
+    @property
+    def tier(self) -> str:
+        """Where lookups found it, just before it was loaded."""
+        return "+".join(sorted(self.tiers))
 
     @property
     def median_ms(self) -> float:
@@ -117,6 +127,7 @@ class Report:
     grpc: Row
     partial_whole: Row
     partial: Row
+    nvme: Row
     restarted: Row
     killed: Row
     levels: Sequence[LevelRow]
@@ -132,6 +143,7 @@ class Report:
             (self.grpc, self.whole),
             (self.partial_whole, self.partial_whole),
             (self.partial, self.partial_whole),
+            (self.nvme, self.whole),
             (self.restarted, self.whole),
             (self.killed, self.whole),
         )
@@ -213,6 +225,7 @@ class Report:
             "ttft_recompute_ms": self.whole.median_ms,
             "ttft_load_ms": self.ucx.median_ms,
             "ttft_load_grpc_ms": self.grpc.median_ms,
+            "ttft_load_nvme_ms": self.nvme.median_ms,
             "ttft_load_restarted_ms": self.restarted.median_ms,
             "ttft_load_killed_ms": self.killed.median_ms,
             "ttft_partial_ms": self.partial.median_ms,
@@ -223,6 +236,7 @@ class Report:
             "chunk_tokens": CHUNK_TOKENS,
             "chunks_loaded": min(self.ucx.loaded_chunks),
             "levels": [level.as_json(self.whole) for level in self.levels],
+            "tiers": {row.title: row.tier for row, _ in self.pairs if row.tier},
             "samples_ms": {row.title: row.ttft_ms for row, _ in self.pairs},
             "complaints": self.complaints,
             **self.facts,

@@ -184,10 +184,10 @@ class Worker:
         """Answers requests until there are no more lines.
 
         A request is an object with "do": "tokenize", with "text"; or, with "tokens", "prefill"
-        (perhaps "durable"), "levels" and "decode" (perhaps at a "level"), which need "carrier", and
-        "recompute", which
-        may have "cuts" (else it cuts where the connector does); "decode" and "recompute" need
-        "answer_tokens". What cannot be served is answered with an object that has "error".
+        (perhaps "durable"), "levels", "tiers" and "decode" (perhaps at a "level"), which need
+        "carrier", and "recompute", which may have "cuts" (else it cuts where the connector does);
+        "decode" and "recompute" need "answer_tokens". What cannot be served is answered with an
+        object that has "error".
         """
         for line in lines:
             try:
@@ -209,6 +209,8 @@ class Worker:
             )
         if action == "levels":
             return self.levels(tokens, request["carrier"])
+        if action == "tiers":
+            return {"tiers": sorted(self.connector(request["carrier"]).tiers(tokens))}
         if action == "recompute":
             cuts = request.get("cuts") or [cut for cut in [cut_of(tokens.size)] if cut > 0]
             return self.recompute(tokens, cuts, request["answer_tokens"])
