@@ -1,8 +1,10 @@
-// Stat, List and Remove: one call, one answer.
+// Stat, List and Remove: one call to every node, one answer made of theirs.
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,48 +15,80 @@
 namespace reprise::client {
 namespace {
 
-// Sends `message` and makes a T of what comes back.
+// Of every node, in the view's order.
+template <typename T>
+using Answers = std::vector<absl::StatusOr<T>>;
+
+// Sends `message` to every node, and makes a T of what comes back from all.
 template <typename T, typename ReplyMessage>
 class AdminOperation final : public OperationOf<T> {
  public:
   using Read = absl::StatusOr<T> (*)(const ReplyMessage& reply);
+  using Merge = absl::AnyInvocable<absl::StatusOr<T>(Answers<T> answers) &&>;
 
-  AdminOperation(Core& core, Deadline deadline, v1::Method method, std::string message, Read read)
+  AdminOperation(Core& core, Deadline deadline, v1::Method method, std::string message, Read read,
+                 Merge merge)
       : OperationOf<T>(core, deadline),
         method_(method),
         message_(std::move(message)),
-        read_(read) {}
+        read_(read),
+        merge_(std::move(merge)),
+        answers_(this->node_count(), absl::UnknownError("not answered")),
+        left_(this->node_count()) {}
 
  private:
-  void OnChannel() override {
+  void Start() override {
     auto self = std::static_pointer_cast<AdminOperation>(this->shared_from_this());
-    this->CallUnary(
-        method_, std::move(message_), {},
-        [self](absl::StatusOr<transport::UnaryReply> reply) { self->OnReply(std::move(reply)); });
+    for (uint32_t node = 0; node < this->node_count(); ++node) {
+      this->CallUnary(node, this->deadline(), method_, message_, {},
+                      [self, node](const absl::StatusOr<transport::UnaryReply>& reply) {
+                        self->OnReply(node, reply);
+                      });
+    }
   }
 
-  void OnReply(absl::StatusOr<transport::UnaryReply> reply) {
-    if (!reply.ok()) return this->Finish(reply.status());
+  void OnReply(uint32_t node, const absl::StatusOr<transport::UnaryReply>& reply)
+      ABSL_LOCKS_EXCLUDED(answers_mutex_) {
+    absl::StatusOr<T> answer = ReadReply(reply);
+    if (!answer.ok() && this->node_count() > 1)
+      answer = Annotate(answer.status(), absl::StrCat("store ", this->view().nodes[node].address));
+    Answers<T> all;
+    {
+      MutexLock lock(answers_mutex_);
+      answers_[node] = std::move(answer);
+      if (--left_ > 0) return;
+      all = std::move(answers_);
+    }
+    this->Finish(std::move(merge_)(std::move(all)));
+  }
+
+  absl::StatusOr<T> ReadReply(const absl::StatusOr<transport::UnaryReply>& reply) const {
+    REPRISE_RETURN_IF_ERROR(reply.status());
     ReplyMessage parsed;
     if (!parsed.ParseFromString(reply->message)) {
-      return this->Finish(absl::InternalError(absl::StrCat(
-          "the store's answer of ", reply->message.size(), " bytes cannot be parsed")));
+      return absl::InternalError(
+          absl::StrCat("the store's answer of ", reply->message.size(), " bytes cannot be parsed"));
     }
-    this->Finish(read_(parsed));
+    return read_(parsed);
   }
 
   const v1::Method method_;
-  std::string message_;
+  const std::string message_;
   const Read read_;
+  Merge merge_;
+  Mutex answers_mutex_;
+  Answers<T> answers_ ABSL_GUARDED_BY(answers_mutex_);
+  size_t left_ ABSL_GUARDED_BY(answers_mutex_);
 };
 
 template <typename T, typename ReplyMessage>
 Async<T> Begin(Core& core, Deadline deadline, v1::Method method,
                const google::protobuf::MessageLite& request,
-               typename AdminOperation<T, ReplyMessage>::Read read) {
+               typename AdminOperation<T, ReplyMessage>::Read read,
+               typename AdminOperation<T, ReplyMessage>::Merge merge) {
   using Admin = AdminOperation<T, ReplyMessage>;
-  return Admin::Run(
-      std::make_shared<Admin>(core, deadline, method, request.SerializeAsString(), read));
+  return Admin::Run(std::make_shared<Admin>(core, deadline, method, request.SerializeAsString(),
+                                            read, std::move(merge)));
 }
 
 absl::StatusOr<ObjectStat> ReadStat(const v1::StatReply& reply) {
@@ -93,22 +127,84 @@ absl::StatusOr<ObjectPage> ReadList(const v1::ListReply& reply) {
 
 absl::StatusOr<uint64_t> ReadRemoved(const v1::RemoveReply& reply) { return reply.removed(); }
 
+bool IsBetter(const PieceState& a, const PieceState& b) { return a.planes_held > b.planes_held; }
+
+// The best copy; a node that does not answer matters only when no other has one.
+absl::StatusOr<ObjectStat> MergeStats(Answers<ObjectStat> answers) {
+  absl::StatusOr<ObjectStat> best = std::move(answers[0]);
+  for (size_t i = 1; i < answers.size(); ++i) {
+    absl::StatusOr<ObjectStat>& next = answers[i];
+    const bool dropped =
+        (best.ok() && best->dropped_as_corrupt) || (next.ok() && next->dropped_as_corrupt);
+    const bool best_has = best.ok() && best->info.has_value();
+    const bool next_has = next.ok() && next->info.has_value();
+    if (best_has ? next_has && IsBetter(next->info->state, best->info->state)
+                 : next_has || !next.ok()) {
+      best = std::move(next);
+    }
+    if (best.ok()) best->dropped_as_corrupt = dropped;
+  }
+  return best;
+}
+
+// What every node has told of: up to the last key of the first that has more.
+absl::StatusOr<ObjectPage> MergePages(Answers<ObjectPage> answers, uint32_t limit) {
+  ObjectPage page;
+  std::optional<Key> end;
+  for (absl::StatusOr<ObjectPage>& answer : answers) {
+    REPRISE_RETURN_IF_ERROR(answer.status());
+    if (answer->more && !answer->objects.empty()) {
+      page.more = true;
+      end = std::min(end.value_or(answer->objects.back().key), answer->objects.back().key);
+    }
+    page.objects.insert(page.objects.end(), std::make_move_iterator(answer->objects.begin()),
+                        std::make_move_iterator(answer->objects.end()));
+  }
+  if (answers.size() == 1) return page;
+  std::sort(page.objects.begin(), page.objects.end(), [](const ObjectInfo& a, const ObjectInfo& b) {
+    return a.key != b.key ? a.key < b.key : IsBetter(a.state, b.state);
+  });
+  const auto same_key = [](const ObjectInfo& a, const ObjectInfo& b) { return a.key == b.key; };
+  page.objects.erase(std::unique(page.objects.begin(), page.objects.end(), same_key),
+                     page.objects.end());
+  const auto beyond = std::find_if(page.objects.begin(), page.objects.end(),
+                                   [&](const ObjectInfo& info) { return end && info.key > *end; });
+  page.objects.erase(beyond, page.objects.end());
+  if (page.objects.size() > limit) {
+    page.objects.resize(limit);
+    page.more = true;
+  }
+  return page;
+}
+
+absl::StatusOr<uint64_t> MergeRemoved(Answers<uint64_t> answers) {
+  uint64_t removed = 0;
+  for (const absl::StatusOr<uint64_t>& answer : answers) {
+    REPRISE_RETURN_IF_ERROR(answer.status());
+    removed += *answer;
+  }
+  return removed;
+}
+
 }  // namespace
 
 Async<ObjectStat> BeginStat(Core& core, const Key& key, bool verify, Deadline deadline) {
   v1::StatRequest request;
   request.set_key(std::string(key.digest.AsString()));
   request.set_verify(verify);
-  return Begin<ObjectStat, v1::StatReply>(core, deadline, v1::STAT, request, ReadStat);
+  return Begin<ObjectStat, v1::StatReply>(core, deadline, v1::STAT, request, ReadStat, MergeStats);
 }
 
 Async<ObjectPage> BeginList(Core& core, std::optional<Key> after, uint32_t limit,
                             std::optional<Digest> fingerprint, Deadline deadline) {
   v1::ListRequest request;
   if (after) request.set_after(std::string(after->digest.AsString()));
-  request.set_limit(std::min(limit, static_cast<uint32_t>(kMaxKeysPerList)));
+  if (limit == 0 || limit > kMaxKeysPerList) limit = static_cast<uint32_t>(kMaxKeysPerList);
+  request.set_limit(limit);
   if (fingerprint) request.set_namespace_fingerprint(std::string(fingerprint->AsString()));
-  return Begin<ObjectPage, v1::ListReply>(core, deadline, v1::LIST, request, ReadList);
+  return Begin<ObjectPage, v1::ListReply>(
+      core, deadline, v1::LIST, request, ReadList,
+      [limit](Answers<ObjectPage> answers) { return MergePages(std::move(answers), limit); });
 }
 
 Async<uint64_t> BeginRemove(Core& core, std::vector<Key> keys, Deadline deadline) {
@@ -118,13 +214,15 @@ Async<uint64_t> BeginRemove(Core& core, std::vector<Key> keys, Deadline deadline
   }
   v1::RemoveRequest request;
   for (const Key& key : keys) request.add_keys(std::string(key.digest.AsString()));
-  return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved);
+  return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved,
+                                          MergeRemoved);
 }
 
 Async<uint64_t> BeginRemoveNamespace(Core& core, const Digest& fingerprint, Deadline deadline) {
   v1::RemoveRequest request;
   request.set_namespace_fingerprint(std::string(fingerprint.AsString()));
-  return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved);
+  return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved,
+                                          MergeRemoved);
 }
 
 }  // namespace reprise::client

@@ -1,4 +1,6 @@
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -28,26 +30,38 @@ namespace {
 
 class ConnectedClient final : public Client {
  public:
-  ConnectedClient(std::unique_ptr<Connector> connector, const ClientOptions& options,
-                  const Clock& clock)
-      : core_(std::move(connector), options, clock) {}
+  ConnectedClient(std::unique_ptr<Membership> membership, ConnectorOf connector_of,
+                  const ClientOptions& options, const Clock& clock)
+      : core_(std::move(membership), std::move(connector_of), options, clock) {}
   ~ConnectedClient() override { core_.operations.CancelAllAndWait(); }
 
-  // Opens the first session.
+  // Opens the first sessions; the error of the first store when there is none to be had.
   absl::Status Open() {
-    Async<bool>::Source opened;
-    core_.session.Acquire(Deadline::After(core_.options.connect_timeout),
-                          [opened](absl::StatusOr<ChannelRef> channel) {
-                            const absl::Status status = channel.status();
-                            // The reference goes before the client may.
-                            if (channel.ok()) channel->reset();
-                            if (status.ok()) {
-                              opened.Complete(true);
-                            } else {
-                              opened.Complete(status);
-                            }
-                          });
-    return opened.future().Wait().status();
+    const std::shared_ptr<const StoreSet> stores = core_.stores.Current();
+    std::vector<Async<bool>> opening;
+    for (Session* session : stores->sessions) {
+      const Async<bool>::Source opened;
+      opening.push_back(opened.future());
+      session->Acquire(Deadline::After(core_.options.connect_timeout),
+                       [opened](absl::StatusOr<ChannelRef> channel) {
+                         const absl::Status status = channel.status();
+                         // The reference goes before the client may.
+                         if (channel.ok()) channel->reset();
+                         if (status.ok()) {
+                           opened.Complete(true);
+                         } else {
+                           opened.Complete(status);
+                         }
+                       });
+    }
+    absl::Status failure;
+    bool open = false;
+    for (Async<bool>& one : opening) {
+      const absl::Status status = one.Wait().status();
+      open = open || status.ok();
+      if (failure.ok()) failure = status;
+    }
+    return open ? absl::OkStatus() : failure;
   }
 
   Async<LookupResult> Lookup(const PrefixKeys& keys, LookupOptions options,
@@ -85,7 +99,7 @@ class ConnectedClient final : public Client {
   Async<uint64_t> RemoveNamespace(const Digest& fingerprint, Deadline deadline) override {
     return BeginRemoveNamespace(core_, fingerprint, deadline);
   }
-  std::string_view carrier() const override { return core_.session.carrier(); }
+  std::string_view carrier() const override { return core_.stores.carrier(); }
   ClientCounters counters() const override { return core_.counters.Read(); }
 
  private:
@@ -94,7 +108,8 @@ class ConnectedClient final : public Client {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Client>> CreateClient(std::unique_ptr<Connector> connector,
+absl::StatusOr<std::unique_ptr<Client>> CreateClient(std::unique_ptr<Membership> membership,
+                                                     ConnectorOf connector_of,
                                                      const ClientOptions& options,
                                                      const Clock& clock) {
   if (options.receive_bytes < 2 * kMaxPartBytes || options.receive_bytes % kMaxPartBytes != 0) {
@@ -106,9 +121,20 @@ absl::StatusOr<std::unique_ptr<Client>> CreateClient(std::unique_ptr<Connector> 
     return absl::InvalidArgumentError("verify_threads must be at least 1");
   if (options.encode_threads == 0)
     return absl::InvalidArgumentError("encode_threads must be at least 1");
-  auto client = std::make_unique<ConnectedClient>(std::move(connector), options, clock);
+  if (options.replicas == 0) return absl::InvalidArgumentError("replicas must be at least 1");
+  auto client = std::make_unique<ConnectedClient>(std::move(membership), std::move(connector_of),
+                                                  options, clock);
   REPRISE_RETURN_IF_ERROR(client->Open());
   return client;
+}
+
+absl::StatusOr<std::unique_ptr<Client>> CreateClient(std::unique_ptr<Connector> connector,
+                                                     const ClientOptions& options,
+                                                     const Clock& clock) {
+  auto once = std::make_shared<std::unique_ptr<Connector>>(std::move(connector));
+  return CreateClient(
+      std::make_unique<StaticMembership>(View{.epoch = 0, .nodes = {{.id = "", .address = ""}}}),
+      [once](const Node& /*node*/) { return std::move(*once); }, options, clock);
 }
 
 }  // namespace client

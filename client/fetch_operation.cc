@@ -1,6 +1,9 @@
 #include "client/fetch_operation.h"
 
 #include <algorithm>
+#include <map>
+#include <numeric>
+#include <span>
 
 #include "client/entry_points.h"
 #include "client/miss_reason.h"
@@ -11,26 +14,57 @@ namespace reprise::client {
 
 class FetchOperation::Observer final : public transport::CallObserver {
  public:
-  explicit Observer(std::shared_ptr<FetchOperation> operation) : operation_(std::move(operation)) {}
+  Observer(std::shared_ptr<FetchOperation> operation, Leg& leg)
+      : operation_(std::move(operation)), leg_(leg) {}
   void OnPart(transport::Part part) override {
-    operation_->Push({.part = std::move(part), .end = {}});
+    operation_->Push({.leg = &leg_, .part = std::move(part), .end = {}});
   }
   void OnDone(absl::Status status) override {
-    operation_->Push({.part = {}, .end = std::move(status)});
+    operation_->Push({.leg = &leg_, .part = {}, .end = std::move(status)});
   }
 
  private:
   const std::shared_ptr<FetchOperation> operation_;
+  Leg& leg_;
 };
 
-void FetchOperation::StartBatch(uint32_t first) {
-  const uint32_t left = static_cast<uint32_t>(pieces_.size()) - first;
-  rest_cancelled_ = false;
-  batch_end_ = first + std::min(left, static_cast<uint32_t>(kMaxPiecesPerFetch));
-  reader_.emplace(pieces_, first, batch_end_, static_cast<PieceSink&>(*this));
+void FetchOperation::Start() {
+  std::vector<uint32_t> all(pieces_.size());
+  std::iota(all.begin(), all.end(), 0);
+  StartLegs(all);
+}
+
+void FetchOperation::StartLegs(const std::vector<uint32_t>& pieces) {
+  std::map<std::pair<uint32_t, bool>, std::unique_ptr<Leg>> legs;
+  for (const uint32_t piece : pieces) {
+    const Replicas& replicas = ReplicasOf(piece);
+    const uint32_t node = replicas[attempts_[piece]];
+    const bool last = attempts_[piece] + size_t{1} == replicas.size();
+    std::unique_ptr<Leg>& leg = legs[{node, last}];
+    if (leg == nullptr) leg = std::make_unique<Leg>(node, last);
+    leg->pieces.push_back(piece);
+  }
+  // Once one of the calls is under way, turns may be too: everything that they look at comes first.
+  std::vector<std::pair<Leg*, std::string>> requests;
+  for (auto& [place, leg] : legs) {
+    requests.emplace_back(leg.get(), PrepareBatch(*leg));
+    legs_.push_back(std::move(leg));
+    ++legs_under_way_;
+  }
+  for (auto& [leg, request] : requests) Call(*leg, std::move(request));
+}
+
+std::string FetchOperation::PrepareBatch(Leg& leg) {
+  const size_t first = leg.batch_end;
+  leg.batch_end = std::min(leg.pieces.size(), first + kMaxPiecesPerFetch);
+  leg.rest_cancelled = false;
+  leg.call = NewCall();
+  const std::span<const uint32_t> asked =
+      std::span(leg.pieces).subspan(first, leg.batch_end - first);
+  leg.reader.emplace(pieces_, asked, static_cast<PieceSink&>(*this));
   v1::FetchRequest request;
-  request.mutable_pieces()->Reserve(static_cast<int>(batch_end_ - first));
-  for (uint32_t i = first; i < batch_end_; ++i) {
+  request.mutable_pieces()->Reserve(static_cast<int>(asked.size()));
+  for (const uint32_t i : asked) {
     v1::PieceSelection& selection = *request.add_pieces();
     selection.set_key(std::string(pieces_[i].key.digest.AsString()));
     if (pieces_[i].content_id) {
@@ -40,11 +74,15 @@ void FetchOperation::StartBatch(uint32_t first) {
     selection.set_layer_begin(pieces_[i].layer_begin);
     selection.set_layer_end(pieces_[i].layer_end);
   }
+  return request.SerializeAsString();
+}
+
+void FetchOperation::Call(Leg& leg, std::string request) {
   const size_t receive_parts = core().options.receive_bytes / kMaxPartBytes;
-  CallStreaming(
-      v1::FETCH, request.SerializeAsString(),
-      std::clamp<uint32_t>(static_cast<uint32_t>(receive_parts), 1, kFetchCreditParts),
-      std::make_shared<Observer>(std::static_pointer_cast<FetchOperation>(shared_from_this())));
+  CallStreaming(leg.call, leg.node, Patience(leg.last), v1::FETCH, std::move(request),
+                std::clamp<uint32_t>(static_cast<uint32_t>(receive_parts), 1, kFetchCreditParts),
+                std::make_shared<Observer>(
+                    std::static_pointer_cast<FetchOperation>(shared_from_this()), leg));
 }
 
 void FetchOperation::Push(Event event) {
@@ -75,68 +113,94 @@ void FetchOperation::Turn() {
     if (!part_) {
       std::optional<Event> event = Pop();
       if (!event) return;
-      if (event->end) return EndBatch(*event->end);
-      BeginPart(std::move(event->part), now);
+      if (event->end) {
+        if (EndBatch(*event->leg, *event->end)) return;
+        continue;
+      }
+      BeginPart(*event->leg, std::move(event->part), now);
     }
-    if (IsOver(now) || !reader_->Step()) part_.reset();
+    if (IsOver(*part_leg_, now) || !part_leg_->reader->Step()) part_.reset();
     now = Clock::Steady().Now();
     // What is over has little left to do, and its end may be in the queue already.
-    if (now >= end) return Schedule(IsOver(now) ? kAtOnce : now);
+    if (now >= end) return Schedule(IsOver(*part_leg_, now) ? kAtOnce : now);
   }
 }
 
-void FetchOperation::BeginPart(transport::Part part, TimePoint now) {
+void FetchOperation::BeginPart(Leg& leg, transport::Part part, TimePoint now) {
+  part_leg_ = &leg;
   part_ = std::move(part);
   const uint64_t bytes = part_->message.size() + part_->bulk.size();
   bytes_received_ += bytes;
   core().counters.Received(bytes);
-  if (!IsOver(now)) reader_->Take(part_->message, part_->bulk.bytes());
+  if (!IsOver(leg, now)) leg.reader->Take(part_->message, part_->bulk.bytes());
 }
 
-bool FetchOperation::IsOver(TimePoint now) {
-  if (!stopped_ && !reader_->done()) {
+bool FetchOperation::IsOver(Leg& leg, TimePoint now) {
+  if (IsDue(leg)) {
     if (cancelled()) {
-      stopped_by_cancel_ = stopped_ = true;
+      cut_by_cancel_ = true;
+      WantBefore(0);
     } else if (deadline().PassedAt(now)) {
-      reader_->End(absl::DeadlineExceededError("the deadline passed while pieces were arriving"));
+      leg.reader->End(
+          absl::DeadlineExceededError("the deadline passed while pieces were arriving"));
     } else {
       return false;
     }
   }
-  if (!rest_cancelled_ && (stopped_ || reader_->broken())) {
-    rest_cancelled_ = true;
-    CancelCalls();
+  if (!leg.rest_cancelled && (!leg.reader->done() || leg.reader->broken())) {
+    leg.rest_cancelled = true;
+    CancelCall(leg.call);
   }
   return true;
 }
 
-void FetchOperation::EndBatch(const absl::Status& status) {
-  if (!stopped_ && !reader_->done()) {
-    stopped_by_cancel_ = stopped_ = cancelled();
-    if (!stopped_) reader_->End(status);
-    // Another call would fare no better.
-    if (!status.ok()) MissRest(batch_end_, status);
+void FetchOperation::WantBefore(uint32_t first) {
+  wanted_ = std::min(wanted_, first);
+  for (const std::unique_ptr<Leg>& leg : legs_) {
+    if (leg->reader && !leg->reader->done() && !IsDue(*leg)) CancelCall(leg->call);
   }
-  if (!stopped_ && batch_end_ < pieces_.size()) return StartBatch(batch_end_);
-  reader_.reset();
-  OnFetched(stopped_by_cancel_ ? absl::CancelledError("cancelled by the caller")
-                               : absl::OkStatus());
 }
 
-void FetchOperation::MissRest(uint32_t first, const absl::Status& status) {
-  const PieceMiss miss{.reason = ReasonOfCall(status), .detail = std::string(status.message())};
-  for (uint32_t piece = first; piece < pieces_.size() && !stopped_; ++piece) OnMiss(piece, miss);
-  stopped_ = true;
-}
-
-void FetchOperation::OnUnreachable(absl::Status status) {
-  MissRest(0, status);
-  OnFetched(absl::OkStatus());
+bool FetchOperation::EndBatch(Leg& leg, const absl::Status& status) {
+  if (IsDue(leg)) {
+    if (cancelled()) {
+      cut_by_cancel_ = true;
+      WantBefore(0);
+    } else {
+      leg.reader->End(status);
+    }
+  }
+  const bool more = leg.batch_end < leg.pieces.size() && leg.pieces[leg.batch_end] < wanted_;
+  if (more && status.ok()) {
+    Call(leg, PrepareBatch(leg));
+    return false;
+  }
+  if (more) {
+    // Another call would fare no better.
+    const PieceMiss miss{.reason = ReasonOfCall(status), .detail = std::string(status.message())};
+    for (size_t i = leg.batch_end; i < leg.pieces.size(); ++i) TakeMiss(leg.pieces[i], miss);
+  }
+  leg.reader.reset();
+  std::vector<uint32_t> next;
+  for (const uint32_t piece : std::exchange(for_replicas_, {})) {
+    if (piece < wanted_) next.push_back(piece);
+  }
+  std::sort(next.begin(), next.end());
+  StartLegs(next);
+  if (--legs_under_way_ > 0) return false;
+  OnFetched(cut_by_cancel_ ? absl::CancelledError("cancelled by the caller") : absl::OkStatus());
+  return true;
 }
 
 void FetchOperation::TakeMiss(uint32_t piece, const PieceMiss& miss) {
-  if (stopped_) return;
+  if (piece >= wanted_) return;
   if (miss.damaged) ReportDamage(pieces_[piece].key);
+  if (attempts_[piece] + size_t{1} < ReplicasOf(piece).size() && !cancelled() &&
+      !deadline().PassedAt(Clock::Steady().Now())) {
+    ++attempts_[piece];
+    for_replicas_.push_back(piece);
+    return;
+  }
   OnMiss(piece, miss);
 }
 

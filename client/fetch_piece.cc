@@ -12,13 +12,19 @@ namespace {
 
 class FetchPieceOperation final : public OperationOf<ObjectBytes, FetchOperation> {
  public:
-  using OperationOf::OperationOf;
+  FetchPieceOperation(Core& fetch_core, Deadline deadline, const ExpectedPiece& piece)
+      : OperationOf(fetch_core, deadline, std::vector<ExpectedPiece>{piece}),
+        replicas_(PlaceUnit(view(), piece.key.digest, node_count())) {}
 
  private:
+  // A key does not tell the run that its chunk is in: any node may hold it.
+  const Replicas& ReplicasOf(uint32_t /*piece*/) const override { return replicas_; }
+
   absl::Status TakeMeta(uint32_t /*piece*/, const PieceMeta& meta, ByteSpan meta_bytes,
                         uint32_t level) override {
-    // Zeroed, as the gaps between planes must be.
-    result_.container.resize(meta.meta_bytes() + meta.header().levels[level].body_bytes);
+    // Zeroed, as the gaps between planes must be, also after another node's attempt.
+    result_.container.assign(meta.meta_bytes() + meta.header().levels[level].body_bytes,
+                             std::byte{0});
     std::copy(meta_bytes.begin(), meta_bytes.end(), result_.container.begin());
     result_.level = level;
     return absl::OkStatus();
@@ -48,6 +54,7 @@ class FetchPieceOperation final : public OperationOf<ObjectBytes, FetchOperation
     Finish(std::move(result_));
   }
 
+  const Replicas replicas_;
   ObjectBytes result_;
 };
 
@@ -55,12 +62,11 @@ class FetchPieceOperation final : public OperationOf<ObjectBytes, FetchOperation
 
 Async<ObjectBytes> BeginFetchPiece(Core& core, const Key& key, std::optional<Digest> fingerprint,
                                    uint32_t level, Deadline deadline) {
-  std::vector<ExpectedPiece> pieces(1);
-  pieces[0].key = key;
-  pieces[0].fingerprint = fingerprint;
-  pieces[0].level = level;
-  return FetchPieceOperation::Run(
-      std::make_shared<FetchPieceOperation>(core, deadline, std::move(pieces)));
+  ExpectedPiece piece;
+  piece.key = key;
+  piece.fingerprint = fingerprint;
+  piece.level = level;
+  return FetchPieceOperation::Run(std::make_shared<FetchPieceOperation>(core, deadline, piece));
 }
 
 }  // namespace reprise::client

@@ -25,14 +25,9 @@ MissReason ReasonOfRefusal(const absl::Status& status) {
 
 }  // namespace
 
-FetchReader::FetchReader(std::span<const ExpectedPiece> pieces, uint32_t first, uint32_t end,
+FetchReader::FetchReader(std::span<const ExpectedPiece> pieces, std::span<const uint32_t> asked,
                          PieceSink& sink)
-    : pieces_(pieces),
-      first_(first),
-      end_(end),
-      sink_(sink),
-      part_(std::make_unique<v1::FetchPart>()),
-      current_(first) {}
+    : pieces_(pieces), asked_(asked), sink_(sink), part_(std::make_unique<v1::FetchPart>()) {}
 
 FetchReader::~FetchReader() = default;
 
@@ -40,7 +35,8 @@ void FetchReader::Miss(MissReason reason, std::string detail, bool damaged) {
   missed_ = true;
   reading_ = false;
   meta_.reset();
-  sink_.TakeMiss(current_, {.reason = reason, .detail = std::move(detail), .damaged = damaged});
+  sink_.TakeMiss(asked_[current_],
+                 {.reason = reason, .detail = std::move(detail), .damaged = damaged});
 }
 
 void FetchReader::Refuse(const absl::Status& status) {
@@ -50,7 +46,7 @@ void FetchReader::Refuse(const absl::Status& status) {
 void FetchReader::MissRest(MissReason reason, const std::string& detail) {
   broken_ = true;
   if (!missed_) Miss(reason, detail);
-  while (++current_ < end_) Miss(reason, detail);
+  while (++current_ < asked_.size()) Miss(reason, detail);
   missed_ = false;
 }
 
@@ -61,14 +57,14 @@ void FetchReader::Take(std::string_view message, ByteSpan bulk) {
     return MissRest(MissReason::kCorrupt,
                     absl::StrCat("a part of ", message.size(), " bytes cannot be parsed"));
   }
-  if (missed_ && part_->piece() == current_ + 1 - first_) {
+  if (missed_ && part_->piece() == current_ + 1) {
     missed_ = false;
     ++current_;
   }
-  if (part_->piece() != current_ - first_) {
+  if (part_->piece() != current_) {
     return MissRest(MissReason::kTruncated,
                     absl::StrCat("a part of piece ", part_->piece(), " of the fetch came where ",
-                                 current_ - first_, " was due"));
+                                 current_, " was due"));
   }
   if (missed_) return;
   switch (part_->body_case()) {
@@ -113,7 +109,7 @@ void FetchReader::Open(const v1::PieceOpening& opening) {
   meta_ = *std::move(meta);
   if (auto miss = CheckIdentity(opening)) return Miss(miss->reason, std::move(miss->detail));
   level_ = opening.level();
-  const ExpectedPiece& expected = pieces_[current_];
+  const ExpectedPiece& expected = pieces_[asked_[current_]];
   const bool all_layers = expected.layer_begin == 0 && expected.layer_end == 0;
   auto due = meta_->Resolve(expected.layer_begin,
                             all_layers ? meta_->layer_count() : expected.layer_end, level_);
@@ -122,7 +118,7 @@ void FetchReader::Open(const v1::PieceOpening& opening) {
   due_run_ = 0;
   due_segments_ = 0;
   if (absl::Status fits =
-          sink_.TakeMeta(current_, *meta_, meta_bytes.first(meta_->meta_bytes()), level_);
+          sink_.TakeMeta(asked_[current_], *meta_, meta_bytes.first(meta_->meta_bytes()), level_);
       !fits.ok()) {
     return Refuse(fits);
   }
@@ -133,7 +129,7 @@ std::optional<PieceMiss> FetchReader::CheckIdentity(const v1::PieceOpening& open
   const auto miss = [](MissReason reason, std::string detail) {
     return PieceMiss{.reason = reason, .detail = std::move(detail)};
   };
-  const ExpectedPiece& expected = pieces_[current_];
+  const ExpectedPiece& expected = pieces_[asked_[current_]];
   const PieceHeader& header = meta_->header();
   if (header.key != expected.key) {
     return miss(MissReason::kCorrupt,
@@ -234,14 +230,14 @@ void FetchReader::TakeOne(uint32_t index) {
   if (absl::Status intact = meta_->VerifySegment(index, bytes); !intact.ok()) {
     return Miss(MissReason::kCorrupt, std::string(intact.message()), /*damaged=*/true);
   }
-  if (absl::Status taken = sink_.TakeSegment(current_, *meta_, index, bytes); !taken.ok()) {
+  if (absl::Status taken = sink_.TakeSegment(asked_[current_], *meta_, index, bytes); !taken.ok()) {
     return Refuse(taken);
   }
 }
 
 void FetchReader::EndPieceIfComplete() {
   if (due_run_ < due_.size()) return;
-  if (absl::Status taken = sink_.TakeEnd(current_, *meta_, level_); !taken.ok()) {
+  if (absl::Status taken = sink_.TakeEnd(asked_[current_], *meta_, level_); !taken.ok()) {
     return Refuse(taken);
   }
   meta_.reset();
@@ -253,8 +249,8 @@ void FetchReader::End(const absl::Status& status) {
   reading_ = false;
   if (done()) return;
   if (!status.ok()) return MissRest(ReasonOfCall(status), std::string(status.message()));
-  MissRest(MissReason::kTruncated, absl::StrCat("the fetch ended after ", current_ - first_, " of ",
-                                                end_ - first_, " pieces"));
+  MissRest(MissReason::kTruncated,
+           absl::StrCat("the fetch ended after ", current_, " of ", asked_.size(), " pieces"));
 }
 
 }  // namespace reprise::client

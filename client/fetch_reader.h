@@ -71,9 +71,10 @@ class PieceSink {
 
 class FetchReader {
  public:
-  // For a call that asked for pieces [first, end) of `pieces`; all indices here are into `pieces`,
-  // those on the wire count from `first`. Borrows `pieces` and `sink` for its own life.
-  FetchReader(std::span<const ExpectedPiece> pieces, uint32_t first, uint32_t end, PieceSink& sink);
+  // For a call that asked for pieces `asked` of `pieces`; the sink is told of indices into
+  // `pieces`, those on the wire are into `asked`. Borrows all three for its own life.
+  FetchReader(std::span<const ExpectedPiece> pieces, std::span<const uint32_t> asked,
+              PieceSink& sink);
   ~FetchReader();
 
   // Begins one part, after the part before has been used up. Borrows `bulk` until this one is.
@@ -85,12 +86,16 @@ class FetchReader {
   void End(const absl::Status& status);
 
   // Every piece has come or missed.
-  bool done() const { return current_ == end_ || (missed_ && current_ + 1 == end_); }
+  bool done() const { return Next() == asked_.size(); }
+  // The piece that can come next; not when done.
+  uint32_t next() const { return asked_[Next()]; }
 
   // All misses from some piece on: the call ended early, or a part did not belong to it.
   bool broken() const { return broken_; }
 
  private:
+  size_t Next() const { return missed_ ? current_ + 1 : current_; }
+
   // Of the piece in hand.
   void Miss(MissReason reason, std::string detail, bool damaged = false);
   void Refuse(const absl::Status& status);
@@ -104,13 +109,12 @@ class FetchReader {
   void EndPieceIfComplete();
 
   const std::span<const ExpectedPiece> pieces_;
-  const uint32_t first_;
-  const uint32_t end_;
+  const std::span<const uint32_t> asked_;
   PieceSink& sink_;
   const std::unique_ptr<v1::FetchPart> part_;  // kept for its memory
 
   bool broken_ = false;
-  uint32_t current_;     // the piece in hand: those before it have ended
+  size_t current_ = 0;   // in asked_, the piece in hand: those before it have ended
   bool missed_ = false;  // it has ended too, and what still comes of it is ignored
 
   // Of the piece in hand; nullopt before its opening.

@@ -3,6 +3,7 @@
 
 #include "client/fetch_reader.h"
 
+#include <numeric>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -104,7 +105,9 @@ class FetchReaderTest : public ::testing::Test {
 
   // Feeds parts_ and ends with `status`.
   void Feed(const absl::Status& status = absl::OkStatus(), uint32_t first = 0) {
-    FetchReader reader(expected_, first, static_cast<uint32_t>(expected_.size()), sink_);
+    std::vector<uint32_t> asked(expected_.size() - first);
+    std::iota(asked.begin(), asked.end(), first);
+    FetchReader reader(expected_, asked, sink_);
     for (const SentPart& part : parts_) {
       reader.Take(part.message.SerializeAsString(), part.bulk);
       while (reader.Step()) {
@@ -304,7 +307,8 @@ TEST_F(FetchReaderTest, RunsBeyondTheDirectoryAreRefused) {
 }
 
 TEST_F(FetchReaderTest, GarbageEndsTheFetch) {
-  FetchReader reader(expected_, 0, 2, sink_);
+  const std::vector<uint32_t> asked = {0, 1};
+  FetchReader reader(expected_, asked, sink_);
   reader.Take("\xff\xff\xff garbage", {});
   EXPECT_TRUE(reader.done() && reader.broken());
   ASSERT_EQ(sink_.missed, (std::vector<uint32_t>{0, 1}));

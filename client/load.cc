@@ -17,8 +17,10 @@ namespace {
 
 class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
  public:
-  LoadOperation(Core& load_core, Deadline deadline, LoadPlan plan, LoadObserver observer)
+  LoadOperation(Core& load_core, Deadline deadline, const PrefixKeys& keys, LoadPlan plan,
+                LoadObserver observer)
       : OperationOf(load_core, deadline, std::move(plan.pieces)),
+        placement_(view(), load_core.options.replicas, keys),
         plan_(std::move(plan)),
         observer_(std::move(observer)),
         left_(plan_.piece_counts) {
@@ -27,6 +29,10 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
   }
 
  private:
+  const Replicas& ReplicasOf(uint32_t piece) const override {
+    return placement_.OfChunk(plan_.selections[plan_.places[piece].selection].chunk);
+  }
+
   absl::Status TakeMeta(uint32_t piece, const PieceMeta& meta, ByteSpan /*meta_bytes*/,
                         uint32_t /*level*/) override {
     const GroupViews& views = plan_.places[piece].views;
@@ -78,8 +84,14 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
       // What the selection's other pieces would have become does not matter any more.
       left_[place.selection] = 0;
       Announce();
-      Stop();
+      WantBefore(FirstPieceOf(place.selection, piece));
     }
+  }
+
+  // Of a selection that `piece` belongs to.
+  uint32_t FirstPieceOf(uint32_t selection, uint32_t piece) const {
+    while (piece > 0 && plan_.places[piece - 1].selection == selection) --piece;
+    return piece;
   }
 
   void PieceEnded(uint32_t piece) {
@@ -104,6 +116,7 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
     Finish(std::move(result_));
   }
 
+  const Placement placement_;
   const LoadPlan plan_;  // without its pieces
   LoadObserver observer_;
   std::vector<uint32_t> left_;  // pieces of each selection that have not ended
@@ -131,7 +144,7 @@ Async<LoadResult> BeginLoad(Core& core, const PrefixKeys& keys, uint32_t first, 
     return Refused<LoadResult>(valid);
   auto plan = MakeLoadPlan(keys, first, count, views, options);
   if (!plan.ok()) return Refused<LoadResult>(plan.status());
-  return LoadOperation::Run(std::make_shared<LoadOperation>(core, deadline, *std::move(plan),
+  return LoadOperation::Run(std::make_shared<LoadOperation>(core, deadline, keys, *std::move(plan),
                                                             std::move(options.observer)));
 }
 

@@ -36,12 +36,6 @@ absl::Status CheckHelloReply(const std::string& message) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<NetworkConnector>> NetworkConnector::Create(
-    const ClientOptions& options) {
-  REPRISE_RETURN_IF_ERROR(ParseHostPort(options.address, "the store's address").status());
-  return std::unique_ptr<NetworkConnector>(new NetworkConnector(options));
-}
-
 absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::Open(Deadline deadline) {
   REPRISE_ASSIGN_OR_RETURN(Ticket ticket, OpenSession(deadline));
   if (options_.carrier == Carrier::kGrpc) {
@@ -51,7 +45,7 @@ absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::Open(Deadl
   if (options_.carrier == Carrier::kUcx) {
     if (ticket.data_address.empty()) {
       return absl::UnavailableError(absl::StrCat(
-          "the store at ", options_.address, " offers no UCX data path; use carrier grpc or auto"));
+          "the store at ", address_, " offers no UCX data path; use carrier grpc or auto"));
     }
     LogCarrier("ucx", "asked for");
     return OpenUcx(ticket, deadline);
@@ -77,8 +71,7 @@ absl::StatusOr<NetworkConnector::Ticket> NetworkConnector::OpenSession(Deadline 
   REPRISE_ASSIGN_OR_RETURN(
       transport::GrpcConnection control,
       transport::ConnectGrpc(
-          {.address = options_.address, .paths = GrpcPaths(), .hello_method = 0, .hello = {}},
-          deadline));
+          {.address = address_, .paths = GrpcPaths(), .hello_method = 0, .hello = {}}, deadline));
   v1::OpenSessionRequest request;
   request.set_tenant(options_.tenant);
   request.set_credential(options_.credential);
@@ -89,22 +82,20 @@ absl::StatusOr<NetworkConnector::Ticket> NetworkConnector::OpenSession(Deadline 
                                                 .deadline = deadline});
   // Every store knows this method; a web server or another gRPC service does not.
   if (absl::IsUnimplemented(answer.status())) {
-    return absl::UnavailableError(absl::StrCat("what answers at ", options_.address,
-                                               " is not a Reprise store (",
-                                               answer.status().message(), ")"));
+    return absl::UnavailableError(absl::StrCat(
+        "what answers at ", address_, " is not a Reprise store (", answer.status().message(), ")"));
   }
   if (!answer.ok()) return answer.status();
   v1::OpenSessionReply reply;
   if (!reply.ParseFromString(answer->message)) {
     return absl::InternalError(
-        absl::StrCat("what answers at ", options_.address, " is not a Reprise store"));
+        absl::StrCat("what answers at ", address_, " is not a Reprise store"));
   }
   Ticket ticket{.token = reply.token(), .data_address = reply.data_address()};
   if (ticket.data_address.empty()) return ticket;
   if (ticket.data_address.starts_with(':')) {
     // The host that was called.
-    ticket.data_address =
-        options_.address.substr(0, options_.address.rfind(':')) + ticket.data_address;
+    ticket.data_address = address_.substr(0, address_.rfind(':')) + ticket.data_address;
   }
   if (!ParseHostPort(ticket.data_address, "the data address").ok()) {
     return absl::InternalError(
@@ -127,7 +118,7 @@ absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::OpenUcx(
 absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::OpenGrpc(
     const Ticket& ticket, Deadline deadline) const {
   REPRISE_ASSIGN_OR_RETURN(transport::GrpcConnection data,
-                           transport::ConnectGrpc({.address = options_.address,
+                           transport::ConnectGrpc({.address = address_,
                                                    .paths = GrpcPaths(),
                                                    .hello_method = v1::HELLO,
                                                    .hello = HelloMessage(ticket.token)},
@@ -140,7 +131,7 @@ void NetworkConnector::LogCarrier(const std::string& carrier, const std::string&
   std::string choice = absl::StrCat(carrier, ": ", why);
   if (choice == logged_) return;
   logged_ = std::move(choice);
-  LogDebug("data path", {{"store", options_.address}, {"carrier", carrier}, {"why", why}});
+  LogDebug("data path", {{"store", address_}, {"carrier", carrier}, {"why", why}});
 }
 
 }  // namespace reprise::client
@@ -148,9 +139,13 @@ void NetworkConnector::LogCarrier(const std::string& carrier, const std::string&
 namespace reprise {
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
-  REPRISE_ASSIGN_OR_RETURN(std::unique_ptr<client::Connector> connector,
-                           client::NetworkConnector::Create(options));
-  return client::CreateClient(std::move(connector), options);
+  REPRISE_ASSIGN_OR_RETURN(client::View view, client::ParseView(options.address));
+  return client::CreateClient(
+      std::make_unique<client::StaticMembership>(std::move(view)),
+      [options](const client::Node& node) {
+        return std::make_unique<client::NetworkConnector>(options, node.address);
+      },
+      options);
 }
 
 }  // namespace reprise

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "client/connector.h"
 #include "client/reprise.h"
@@ -13,8 +14,9 @@ namespace reprise::client {
 
 class NetworkConnector final : public Connector {
  public:
-  // INVALID_ARGUMENT when options.address is not "host:port".
-  static absl::StatusOr<std::unique_ptr<NetworkConnector>> Create(const ClientOptions& options);
+  // `address` instead of options.address.
+  NetworkConnector(const ClientOptions& options, std::string address)
+      : options_(options), address_(std::move(address)) {}
 
   // With Carrier::kAuto, a UCX data path that does not come up within half of the time left is
   // given up for gRPC; which carrier it became, and why, is logged when it differs from the time
@@ -27,8 +29,6 @@ class NetworkConnector final : public Connector {
     std::string data_address;  // of the UCX data path; empty: there is none
   };
 
-  explicit NetworkConnector(const ClientOptions& options) : options_(options) {}
-
   absl::StatusOr<Ticket> OpenSession(Deadline deadline) const;
   absl::StatusOr<std::unique_ptr<transport::Channel>> OpenUcx(const Ticket& ticket,
                                                               Deadline deadline) const;
@@ -37,6 +37,7 @@ class NetworkConnector final : public Connector {
   void LogCarrier(const std::string& carrier, const std::string& why);
 
   const ClientOptions options_;
+  const std::string address_;
   std::string logged_;  // carrier and reason that were logged last
 };
 

@@ -105,47 +105,24 @@ void Operation::Begin() {
     OnRefused(std::move(added));
     return;
   }
-  const std::shared_ptr<Operation> self = shared_from_this();
-  const uint64_t ticket =
-      core_.session.Acquire(deadline_, [self](absl::StatusOr<ChannelRef> channel) {
-        const absl::Status status = channel.status();
-        bool cancelled = false;
-        {
-          MutexLock lock(self->mutex_);
-          cancelled = self->cancelled_;
-          if (status.ok() && !cancelled) self->channel_ = *std::move(channel);
-        }
-        if (cancelled) {
-          self->OnRefused(absl::CancelledError("cancelled before anything was sent"));
-        } else if (absl::IsCancelled(status)) {
-          self->OnRefused(status);
-        } else if (!status.ok()) {
-          self->OnUnreachable(status);
-        } else {
-          self->OnChannel();
-        }
-      });
-  Session::Ready withdrawn;
-  {
-    MutexLock lock(mutex_);
-    ticket_ = ticket;
-    if (cancelled_) withdrawn = core_.session.Withdraw(ticket);
-  }
-  if (withdrawn) std::move(withdrawn)(absl::CancelledError("cancelled by the caller"));
+  Start();
+}
+
+Deadline Operation::Patience(bool last) const {
+  if (last) return deadline_;
+  const TimePoint now = Clock::Steady().Now();
+  return Deadline(now + deadline_.RemainingAt(now) / 2);
 }
 
 void Operation::Cancel() {
-  Session::Ready withdrawn;
   {
     MutexLock lock(mutex_);
     if (cancelled_ || left_) return;
     cancelled_ = true;
     // Under the lock, so that Leave cannot come between: the core is there as long as left_ is
     // false.
-    if (ticket_ != 0) withdrawn = core_.session.Withdraw(ticket_);
     OnCancel();
   }
-  if (withdrawn) std::move(withdrawn)(absl::CancelledError("cancelled by the caller"));
   CancelCalls();
 }
 
@@ -158,57 +135,121 @@ void Operation::Leave() {
 }
 
 void Operation::CancelCalls() {
-  std::vector<std::shared_ptr<transport::Call>> calls;
+  std::vector<uint64_t> ids;
   {
     MutexLock lock(mutex_);
-    for (const auto& [id, call] : calls_) {
-      if (call != nullptr) calls.push_back(call);
-    }
+    for (const auto& [id, under_way] : calls_) ids.push_back(id);
   }
-  for (const auto& call : calls) call->Cancel();
+  for (const uint64_t id : ids) CancelCall(id);
 }
 
-void Operation::ReleaseChannel() {
-  ChannelRef released;
+void Operation::CancelCall(uint64_t id) {
+  std::shared_ptr<transport::Call> call;
+  Session::Ready withdrawn;
+  {
+    MutexLock lock(mutex_);
+    const auto found = calls_.find(id);
+    if (found == calls_.end()) return;
+    UnderWay& under_way = found->second;
+    under_way.cancelled = true;
+    call = under_way.call;
+    // A call that waits keeps the operation, and so the core, from ending.
+    if (under_way.ticket != 0)
+      withdrawn = stores_->sessions[under_way.node]->Withdraw(under_way.ticket);
+  }
+  if (withdrawn) std::move(withdrawn)(absl::CancelledError("cancelled before it was sent"));
+  if (call != nullptr) call->Cancel();
+}
+
+void Operation::ReleaseChannels() {
+  std::vector<ChannelRef> released;
   MutexLock lock(mutex_);
-  released = std::move(channel_);
+  released = std::move(channels_);
 }
 
-void Operation::CallUnary(int method, std::string message, SharedBytes bulk, Reply reply) {
+void Operation::CallUnary(uint32_t node, Deadline until, int method, std::string message,
+                          SharedBytes bulk, Reply reply) {
   transport::CallRequest request{.method = static_cast<transport::MethodId>(method),
                                  .message = std::move(message),
                                  .bulk = std::move(bulk),
-                                 .deadline = deadline_,
+                                 .deadline = until,
                                  .credit_parts = 1};
-  StartCall(std::move(request), std::make_shared<UnaryObserver>(std::move(reply)));
+  StartCall(NewCall(), node, std::move(request), std::make_shared<UnaryObserver>(std::move(reply)));
 }
 
-void Operation::CallStreaming(int method, std::string message, uint32_t credit_parts,
+void Operation::CallStreaming(uint64_t id, uint32_t node, Deadline until, int method,
+                              std::string message, uint32_t credit_parts,
                               std::shared_ptr<transport::CallObserver> observer) {
   transport::CallRequest request{.method = static_cast<transport::MethodId>(method),
                                  .message = std::move(message),
                                  .bulk = {},
-                                 .deadline = deadline_,
+                                 .deadline = until,
                                  .credit_parts = credit_parts};
-  StartCall(std::move(request), std::move(observer));
+  StartCall(id, node, std::move(request), std::move(observer));
 }
 
-void Operation::StartCall(transport::CallRequest request,
+void Operation::StartCall(uint64_t id, uint32_t node, transport::CallRequest request,
                           std::shared_ptr<transport::CallObserver> inner) {
   ChannelRef channel;
-  uint64_t id = 0;
+  bool refused = false;
   {
     MutexLock lock(mutex_);
-    if (!cancelled_) {
-      channel = channel_;
-      id = next_call_++;
-      calls_.emplace(id, nullptr);
+    refused = cancelled_;
+    if (!refused) {
+      channel = channels_[node];
+      calls_[id].node = node;
     }
   }
-  if (channel == nullptr) {
+  if (refused) {
     inner->OnDone(absl::CancelledError("cancelled by the caller"));
     return;
   }
+  if (channel != nullptr) return Launch(id, channel, std::move(request), std::move(inner));
+  Session& session = *stores_->sessions[node];
+  const Deadline until = request.deadline;
+  const std::shared_ptr<Operation> self = shared_from_this();
+  const uint64_t ticket =
+      session.Acquire(until, [self, id, request = std::move(request), inner = std::move(inner)](
+                                 absl::StatusOr<ChannelRef> acquired) mutable {
+        self->OnChannel(id, std::move(acquired), std::move(request), std::move(inner));
+      });
+  Session::Ready withdrawn;
+  {
+    MutexLock lock(mutex_);
+    const auto under_way = calls_.find(id);
+    if (under_way == calls_.end() || under_way->second.call != nullptr) return;
+    under_way->second.ticket = ticket;
+    if (under_way->second.cancelled) withdrawn = session.Withdraw(ticket);
+  }
+  if (withdrawn) std::move(withdrawn)(absl::CancelledError("cancelled before it was sent"));
+}
+
+void Operation::OnChannel(uint64_t id, absl::StatusOr<ChannelRef> channel,
+                          transport::CallRequest request,
+                          std::shared_ptr<transport::CallObserver> inner) {
+  absl::Status status = channel.status();
+  ChannelRef use;
+  {
+    MutexLock lock(mutex_);
+    UnderWay& under_way = calls_[id];
+    under_way.ticket = 0;
+    if (status.ok() && under_way.cancelled)
+      status = absl::CancelledError("cancelled by the caller");
+    if (status.ok()) {
+      // Another call may have brought one first.
+      ChannelRef& kept = channels_[under_way.node];
+      if (kept == nullptr) kept = *std::move(channel);
+      use = kept;
+    } else {
+      calls_.erase(id);
+    }
+  }
+  if (status.ok()) return Launch(id, use, std::move(request), std::move(inner));
+  inner->OnDone(std::move(status));
+}
+
+void Operation::Launch(uint64_t id, const ChannelRef& channel, transport::CallRequest request,
+                       std::shared_ptr<transport::CallObserver> inner) {
   auto observer = std::make_shared<Observer>(shared_from_this(), id, std::move(inner));
   std::shared_ptr<transport::Call> call = channel->Start(std::move(request), std::move(observer));
   bool cancel = false;
@@ -216,8 +257,8 @@ void Operation::StartCall(transport::CallRequest request,
     MutexLock lock(mutex_);
     const auto under_way = calls_.find(id);
     if (under_way == calls_.end()) return;
-    under_way->second = call;
-    cancel = cancelled_;
+    under_way->second.call = call;
+    cancel = under_way->second.cancelled;
   }
   if (cancel) call->Cancel();
 }
@@ -225,15 +266,18 @@ void Operation::StartCall(transport::CallRequest request,
 void Operation::CallEnded(uint64_t id, const absl::Status& status) {
   std::shared_ptr<transport::Call> ended;
   ChannelRef useless;
+  Session* session = nullptr;
   {
     MutexLock lock(mutex_);
-    if (const auto under_way = calls_.find(id); under_way != calls_.end()) {
-      ended = std::move(under_way->second);
-      calls_.erase(under_way);
-    }
-    if (absl::IsUnauthenticated(status)) useless = channel_;
+    const auto under_way = calls_.find(id);
+    if (under_way == calls_.end()) return;
+    const uint32_t node = under_way->second.node;
+    ended = std::move(under_way->second.call);
+    calls_.erase(under_way);
+    if (absl::IsUnauthenticated(status)) useless = channels_[node];
+    session = stores_->sessions[node];
   }
-  if (useless != nullptr) core_.session.Discard(useless.get());
+  if (useless != nullptr) session->Discard(useless.get());
 }
 
 }  // namespace reprise::client

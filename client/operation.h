@@ -1,5 +1,5 @@
-// What every operation of a client shares: its place in the client, its channel, its calls, its
-// cancellation and its one result.
+// What every operation of a client shares: its place in the client, its stores and channels, its
+// calls, its cancellation and its one result.
 //
 // An operation is shared by whatever still holds a callback into it, and by the client until it has
 // completed. Its members belong to one callback at a time unless they say otherwise. After Leave it
@@ -12,12 +12,14 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 
 #include "client/async.h"
 #include "client/reprise.h"
 #include "client/session.h"
+#include "client/stores.h"
 #include "client/turn_queue.h"
 #include "common/mutex.h"
 #include "common/status.h"
@@ -64,10 +66,11 @@ class Counters {
 
 // What the operations of one client work with.
 struct Core {
-  Core(std::unique_ptr<Connector> connector, const ClientOptions& client_options,
-       const Clock& clock)
+  Core(std::unique_ptr<Membership> membership, ConnectorOf connector_of,
+       const ClientOptions& client_options, const Clock& clock)
       : options(client_options),
-        session(std::move(connector), client_options.connect_timeout, clock),
+        stores(std::move(membership), std::move(connector_of), client_options.connect_timeout,
+               clock),
         verifier("reprise-verify", client_options.verify_threads),
         encoder("reprise-encode", client_options.encode_threads) {}
 
@@ -78,7 +81,7 @@ struct Core {
   const std::shared_ptr<std::atomic<uint64_t>> unsent_bytes =
       std::make_shared<std::atomic<uint64_t>>(0);
   OperationSet operations;
-  Session session;
+  Stores stores;
   // Checks and decodes what fetches bring.
   TurnQueue verifier;
   // Encodes what publishes send: one piece a turn, the earliest deadline first, so that one whose
@@ -92,8 +95,8 @@ class Operation : public std::enable_shared_from_this<Operation> {
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  // Once. Ends in OnChannel, OnUnreachable or OnRefused, perhaps before it returns.
-  void Begin() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Once. Ends in Start or OnRefused, perhaps before it returns.
+  void Begin();
 
   // Any thread, at any time. What is under way ends with CANCELLED.
   void Cancel() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -101,14 +104,16 @@ class Operation : public std::enable_shared_from_this<Operation> {
  protected:
   using Reply = absl::AnyInvocable<void(absl::StatusOr<transport::UnaryReply>) &&>;
 
-  Operation(Core& core, Deadline deadline) : core_(core), deadline_(deadline) {}
+  Operation(Core& core, Deadline deadline)
+      : core_(core),
+        deadline_(deadline),
+        stores_(core.stores.Current()),
+        channels_(stores_->sessions.size()) {}
 
-  // A channel is there: start the first call.
-  virtual void OnChannel() = 0;
-  // Nothing was started, and nothing can be: this client refused (CANCELLED, RESOURCE_EXHAUSTED).
+  // Starts the first calls.
+  virtual void Start() = 0;
+  // Nothing was started: this client refused (CANCELLED, RESOURCE_EXHAUSTED).
   virtual void OnRefused(absl::Status status) = 0;
-  // Nothing was started: the store could not be reached in time, or gave no session.
-  virtual void OnUnreachable(absl::Status status) { OnRefused(std::move(status)); }
 
   Core& core() const { return core_; }
   const Deadline& deadline() const { return deadline_; }
@@ -117,41 +122,65 @@ class Operation : public std::enable_shared_from_this<Operation> {
   // cancelled anyway.
   virtual void OnCancel() {}
 
-  // Starts a call of one part; `reply` runs once, on any thread, perhaps before this returns.
-  void CallUnary(int method, std::string message, SharedBytes bulk, Reply reply)
+  const View& view() const { return *stores_->view; }
+  uint32_t node_count() const { return static_cast<uint32_t>(view().nodes.size()); }
+
+  // By when a node must have answered: the deadline for the last that can be asked, for any other
+  // half of the time that is left, so that the rest is enough for the next.
+  Deadline Patience(bool last) const;
+
+  // Starts a call of one part to a node of the view; `reply` runs once, on any thread, perhaps
+  // before this returns. The channel to a node is the same for all of an operation; a node that
+  // cannot be reached ends the call with UNAVAILABLE, DEADLINE_EXCEEDED or PERMISSION_DENIED.
+  void CallUnary(uint32_t node, Deadline until, int method, std::string message, SharedBytes bulk,
+                 Reply reply) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For CallStreaming, and for who cancels that one alone.
+  uint64_t NewCall() { return next_call_.fetch_add(1, std::memory_order_relaxed); }
+  // Starts a call whose parts go to `observer`. OnDone comes as for any call, also for one that did
+  // not reach its node.
+  void CallStreaming(uint64_t id, uint32_t node, Deadline until, int method, std::string message,
+                     uint32_t credit_parts, std::shared_ptr<transport::CallObserver> observer)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Starts a call whose parts go to `observer`. OnDone comes as for any call.
-  void CallStreaming(int method, std::string message, uint32_t credit_parts,
-                     std::shared_ptr<transport::CallObserver> observer) ABSL_LOCKS_EXCLUDED(mutex_);
-
+  void CancelCall(uint64_t id) ABSL_LOCKS_EXCLUDED(mutex_);
   // Cancels the calls under way; later ones may be started.
   void CancelCalls() ABSL_LOCKS_EXCLUDED(mutex_);
 
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
-  // Gives the channel back before, and the client its word after, the result is delivered.
-  void ReleaseChannel() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Gives the channels back before, and the client its word after, the result is delivered.
+  void ReleaseChannels() ABSL_LOCKS_EXCLUDED(mutex_);
   void Leave() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   class Observer;
 
-  void StartCall(transport::CallRequest request, std::shared_ptr<transport::CallObserver> inner)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  struct UnderWay {
+    uint32_t node = 0;
+    uint64_t ticket = 0;                    // of its session; 0 once there is a channel
+    std::shared_ptr<transport::Call> call;  // null while Start has not returned
+    bool cancelled = false;                 // before there was something to cancel
+  };
+
+  void StartCall(uint64_t id, uint32_t node, transport::CallRequest request,
+                 std::shared_ptr<transport::CallObserver> inner) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnChannel(uint64_t id, absl::StatusOr<ChannelRef> channel, transport::CallRequest request,
+                 std::shared_ptr<transport::CallObserver> inner) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Launch(uint64_t id, const ChannelRef& channel, transport::CallRequest request,
+              std::shared_ptr<transport::CallObserver> inner) ABSL_LOCKS_EXCLUDED(mutex_);
   void CallEnded(uint64_t id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
   Core& core_;
   const Deadline deadline_;
+  const std::shared_ptr<const StoreSet> stores_;
+  std::atomic<uint64_t> next_call_{1};
 
   mutable Mutex mutex_;
   std::atomic<bool> cancelled_{false};  // set under mutex_
   bool left_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t ticket_ ABSL_GUARDED_BY(mutex_) = 0;
-  ChannelRef channel_ ABSL_GUARDED_BY(mutex_);
-  uint64_t next_call_ ABSL_GUARDED_BY(mutex_) = 1;
-  // Null while Start has not returned.
-  absl::flat_hash_map<uint64_t, std::shared_ptr<transport::Call>> calls_ ABSL_GUARDED_BY(mutex_);
+  std::vector<ChannelRef> channels_ ABSL_GUARDED_BY(mutex_);  // to each node of the view
+  absl::flat_hash_map<uint64_t, UnderWay> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
 // An operation whose outcome is a T.
@@ -175,7 +204,7 @@ class OperationOf : public Base {
 
   // The operation's last act, once.
   void Finish(absl::StatusOr<T> result) {
-    this->ReleaseChannel();
+    this->ReleaseChannels();
     source_.Complete(std::move(result));
     this->Leave();
   }

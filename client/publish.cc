@@ -1,70 +1,60 @@
-// Publish: pieces on their way to the store.
+// Publish: pieces on their way to the stores.
 //
-// The store is asked first what it holds. What it does not is then encoded, piece by piece on the
-// client's encoder threads and only a little ahead of what is being sent, and goes in steps of one
-// part, a bounded number at a time. A piece's memory is given back when its last step has been
-// answered. Only encoding turns read the caller's tensors, and the result waits for the last.
+// The stores are asked first what they hold. What one of them does not is then encoded, once, piece
+// by piece on the client's encoder threads and only a little ahead of what is being sent, and goes
+// to each in steps of one part, a bounded number at a time. A piece's memory is given back when its
+// last step has been answered. Only encoding turns read the caller's tensors, and the result waits
+// for the last. A node that fails gets nothing more.
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 
 #include "client/entry_points.h"
+#include "client/outgoing_copy.h"
 #include "client/outgoing_piece.h"
+#include "client/placement.h"
 #include "common/limits.h"
 #include "proto/reprise.pb.h"
 
 namespace reprise::client {
 namespace {
 
-// Steps under way at once, over all pieces of one publish.
-constexpr uint32_t kMaxSteps = 4;
-// Encoded and not stored yet, in one publish, before it encodes another piece: either limit stops
-// it, but one piece it may always have.
-constexpr uint32_t kMaxPiecesAhead = 2 * kMaxSteps;
-constexpr uint64_t kMaxBytesAhead = kMaxSteps * kMaxPartBytes;
-
 class PublishOperation final : public OperationOf<PublishResult>, public TurnTaker {
  public:
+  // The nodes of a piece.
+  using Place = absl::FunctionRef<Replicas(const View& view, const OutgoingPiece& piece)>;
+
   // Without a namespace: `pieces` come encoded.
   PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces,
-                   std::optional<Namespace> name_space, bool durable)
-      : OperationOf(publish_core, deadline),
-        name_space_(std::move(name_space)),
-        durable_(durable),
-        uploads_(pieces.size()) {
-    for (size_t i = 0; i < pieces.size(); ++i) uploads_[i].piece = std::move(pieces[i]);
-  }
+                   Place place, std::optional<Namespace> name_space, bool durable);
 
  private:
-  enum class Outcome : uint8_t { kNone, kStored, kAlreadyHeld };
-  struct Upload {
-    OutgoingPiece piece;
-    std::optional<PieceState> held;  // under its key, and not enough
-    uint64_t bytes_ahead = 0;        // of it, while it counts as encoded ahead
-    bool opened = false;             // the first step has been answered
-    uint64_t upload_id = 0;
-    uint64_t next_offset = 0;
-    uint32_t steps_under_way = 0;
-    Outcome outcome = Outcome::kNone;
-  };
   struct Step {
-    size_t upload = 0;
+    uint32_t node = 0;
+    CopyAt at;
     v1::PublishRequest request;
     SharedBytes bulk;
   };
 
-  void OnChannel() override { Ask(0); }
+  void Start() override;
 
   // Under way or not: an encoding that waits for its turn gets it at once, and ends the operation.
   void OnCancel() override { Schedule(kAtOnce); }
 
-  void Ask(size_t first);
-  void OnLookup(size_t first, size_t end, absl::StatusOr<transport::UnaryReply> reply);
+  void Ask(size_t destination, size_t first);
+  void OnLookup(size_t destination, size_t first, size_t end,
+                const absl::StatusOr<transport::UnaryReply>& reply);
+  absl::Status TakeLookup(Destination& destination, size_t first, size_t end,
+                          const absl::StatusOr<transport::UnaryReply>& reply)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
 
-  // Starts steps until the window is full or nothing is left; finishes when all is answered.
+  // Starts steps until the windows are full or nothing is left; finishes when all is answered.
   void Pump() ABSL_LOCKS_EXCLUDED(uploads_mutex_);
   // Begins to wait for an encoding turn, when there is something to encode and room for it; a
   // failure when there never will be.
@@ -74,22 +64,25 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
   void TakeEncoded(size_t index, OutgoingPiece piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
   // The first failure counts; what is under way is to end.
   void Fail(absl::Status failure) ABSL_LOCKS_EXCLUDED(uploads_mutex_);
-  std::optional<Step> NextStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
-  Step StepOf(size_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
-  void Send(Step step);
-  void OnStep(size_t index, uint64_t bytes, absl::StatusOr<transport::UnaryReply> reply)
-      ABSL_LOCKS_EXCLUDED(uploads_mutex_);
-  absl::Status TakeReply(Upload& upload, const absl::StatusOr<transport::UnaryReply>& reply)
+  // Nothing more goes to the node.
+  void GiveUp(Destination& destination, absl::Status failure)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  std::optional<Step> NextStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  std::optional<Step> NextStepTo(Destination& destination)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  Step StepOf(Destination& destination, CopyAt at) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  void Send(Step step);
+  void OnStep(CopyAt at, uint64_t bytes, const absl::StatusOr<transport::UnaryReply>& reply)
+      ABSL_LOCKS_EXCLUDED(uploads_mutex_);
+  // Counts an upload whose copies have all ended, and gives its memory back.
+  void Settle(Upload& upload) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
 
   const std::optional<Namespace> name_space_;
-  // What is held counts only once the store has answered for it: a first step asks for that.
   const bool durable_;
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
-  std::vector<size_t> open_
-      ABSL_GUARDED_BY(uploads_mutex_);  // uploads begun and not over, oldest first
-  size_t next_upload_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
+  std::vector<Destination> destinations_ ABSL_GUARDED_BY(uploads_mutex_);
+  size_t lookups_under_way_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
   size_t next_encoding_ ABSL_GUARDED_BY(uploads_mutex_) = 0;
   // Set while a turn is waited for or encoding; null when not.
   std::shared_ptr<UnsentBytes> room_ ABSL_GUARDED_BY(uploads_mutex_);
@@ -99,58 +92,98 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
   bool pumping_ ABSL_GUARDED_BY(uploads_mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(uploads_mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(uploads_mutex_);
+  absl::Status lost_ ABSL_GUARDED_BY(uploads_mutex_);  // why a piece is nowhere
   PublishResult result_ ABSL_GUARDED_BY(uploads_mutex_);
 };
 
-void PublishOperation::Ask(size_t first) {
-  v1::LookupRequest request;
-  size_t end = first;
+PublishOperation::PublishOperation(Core& publish_core, Deadline deadline,
+                                   std::vector<OutgoingPiece> pieces, Place place,
+                                   std::optional<Namespace> name_space, bool durable)
+    : OperationOf(publish_core, deadline),
+      name_space_(std::move(name_space)),
+      durable_(durable),
+      uploads_(pieces.size()) {
+  std::map<uint32_t, uint32_t> places;  // of nodes, in destinations_
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    for (const uint32_t node : place(view(), pieces[i])) {
+      const auto [at, is_new] =
+          places.try_emplace(node, static_cast<uint32_t>(destinations_.size()));
+      if (is_new) destinations_.emplace_back().node = node;
+      destinations_[at->second].copies.push_back({i, uploads_[i].copies.size()});
+      uploads_[i].copies.emplace_back().destination = at->second;
+    }
+    uploads_[i].piece = std::move(pieces[i]);
+    // To a store without the run before, it would look like a piece that nobody can reach.
+    if (node_count() > 1 && uploads_[i].piece.position % kRunChunks == 0)
+      uploads_[i].piece.parent.reset();
+  }
+  lookups_under_way_ = destinations_.size();
+}
+
+void PublishOperation::Start() {
+  size_t count = 0;
   {
     MutexLock lock(uploads_mutex_);
-    end = std::min(uploads_.size(), first + kMaxKeysPerLookup);
-    for (size_t i = first; i < end; ++i)
-      request.add_keys(std::string(uploads_[i].piece.key.digest.AsString()));
+    count = destinations_.size();
+  }
+  for (size_t i = 0; i < count; ++i) Ask(i, 0);
+}
+
+void PublishOperation::Ask(size_t destination, size_t first) {
+  v1::LookupRequest request;
+  size_t end = first;
+  uint32_t node = 0;
+  {
+    MutexLock lock(uploads_mutex_);
+    const Destination& asked = destinations_[destination];
+    node = asked.node;
+    end = std::min(asked.copies.size(), first + kMaxKeysPerLookup);
+    for (size_t i = first; i < end; ++i) {
+      const Key& key = uploads_[asked.copies[i].upload].piece.key;
+      request.add_keys(std::string(key.digest.AsString()));
+    }
   }
   auto self = std::static_pointer_cast<PublishOperation>(shared_from_this());
-  CallUnary(v1::LOOKUP, request.SerializeAsString(), {},
-            [self, first, end](absl::StatusOr<transport::UnaryReply> reply) {
-              self->OnLookup(first, end, std::move(reply));
+  CallUnary(node, Patience(node_count() == 1), v1::LOOKUP, request.SerializeAsString(), {},
+            [self, destination, first, end](const absl::StatusOr<transport::UnaryReply>& reply) {
+              self->OnLookup(destination, first, end, reply);
             });
 }
 
-void PublishOperation::OnLookup(size_t first, size_t end,
-                                absl::StatusOr<transport::UnaryReply> reply) {
-  if (!reply.ok()) return Finish(reply.status());
-  v1::LookupReply answer;
-  if (!answer.ParseFromString(reply->message) ||
-      static_cast<size_t>(answer.pieces_size()) != end - first) {
-    return Finish(absl::InternalError("the store's answer to a lookup makes no sense"));
-  }
+void PublishOperation::OnLookup(size_t destination, size_t first, size_t end,
+                                const absl::StatusOr<transport::UnaryReply>& reply) {
   bool more = false;
   {
     MutexLock lock(uploads_mutex_);
-    for (size_t i = first; i < end; ++i) {
-      auto state = ReadPieceInfo(answer.pieces(static_cast<int>(i - first)));
-      Upload& upload = uploads_[i];
-      if (!state) continue;
-      // What is not encoded yet can be compared once it is.
-      if (durable_) {
-        upload.held = std::move(state);
-      } else if (upload.piece.encoded() ? upload.piece.IsReachedBy(*state) : IsExact(*state)) {
-        upload.outcome = Outcome::kAlreadyHeld;
-        upload.piece.container = {};
-        ++result_.pieces_already_held;
-      } else {
-        upload.held = std::move(state);
-      }
-    }
-    more = end < uploads_.size();
+    Destination& asked = destinations_[destination];
+    absl::Status taken = TakeLookup(asked, first, end, reply);
+    more = taken.ok() && end < asked.copies.size();
+    if (!taken.ok()) GiveUp(asked, std::move(taken));
+    if (!more && --lookups_under_way_ > 0) return;
   }
   if (more) {
-    Ask(end);
+    Ask(destination, end);
   } else {
     Pump();
   }
+}
+
+absl::Status PublishOperation::TakeLookup(Destination& destination, size_t first, size_t end,
+                                          const absl::StatusOr<transport::UnaryReply>& reply) {
+  REPRISE_RETURN_IF_ERROR(reply.status());
+  v1::LookupReply answer;
+  if (!answer.ParseFromString(reply->message) ||
+      static_cast<size_t>(answer.pieces_size()) != end - first) {
+    return absl::InternalError("the store's answer to a lookup makes no sense");
+  }
+  for (size_t i = first; i < end; ++i) {
+    auto state = ReadPieceInfo(answer.pieces(static_cast<int>(i - first)));
+    if (!state) continue;
+    Upload& upload = uploads_[destination.copies[i].upload];
+    upload.copies[destination.copies[i].copy].TakeHeld(*std::move(state), upload.piece, durable_);
+    Settle(upload);
+  }
+  return absl::OkStatus();
 }
 
 void PublishOperation::Pump() {
@@ -161,7 +194,7 @@ void PublishOperation::Pump() {
   }
   for (;;) {
     std::optional<Step> step;
-    absl::Status failure;
+    absl::Status outcome;
     PublishResult result;
     {
       MutexLock lock(uploads_mutex_);
@@ -171,12 +204,12 @@ void PublishOperation::Pump() {
         pumping_ = false;
         if (steps_under_way_ > 0 || room_ != nullptr || finished_) return;
         finished_ = true;
-        failure = failure_;
+        outcome = failure_.ok() ? lost_ : failure_;
         result = result_;
       }
     }
     if (!step) {
-      if (!failure.ok()) return Finish(std::move(failure));
+      if (!outcome.ok()) return Finish(std::move(outcome));
       return Finish(result);
     }
     Send(*std::move(step));
@@ -184,28 +217,39 @@ void PublishOperation::Pump() {
 }
 
 std::optional<PublishOperation::Step> PublishOperation::NextStep() {
-  if (!failure_.ok() || steps_under_way_ >= kMaxSteps) return std::nullopt;
-  for (const size_t index : open_) {
-    const Upload& upload = uploads_[index];
-    if (upload.opened && upload.next_offset < upload.piece.container.size()) return StepOf(index);
+  if (!failure_.ok()) return std::nullopt;
+  for (Destination& destination : destinations_) {
+    if (std::optional<Step> step = NextStepTo(destination)) return step;
   }
-  while (next_upload_ < uploads_.size()) {
-    const size_t index = next_upload_;
-    if (uploads_[index].outcome == Outcome::kNone) {
-      if (!uploads_[index].piece.encoded()) break;
-      open_.push_back(index);
-      ++next_upload_;
-      return StepOf(index);
+  return std::nullopt;
+}
+
+std::optional<PublishOperation::Step> PublishOperation::NextStepTo(Destination& destination) {
+  if (!destination.failure.ok() || destination.steps_under_way >= kMaxSteps) return std::nullopt;
+  for (const CopyAt at : destination.open) {
+    const Upload& upload = uploads_[at.upload];
+    const OutgoingCopy& copy = upload.copies[at.copy];
+    if (copy.opened && copy.next_offset < upload.piece.container.size())
+      return StepOf(destination, at);
+  }
+  while (destination.next < destination.copies.size()) {
+    const CopyAt at = destination.copies[destination.next];
+    const Upload& upload = uploads_[at.upload];
+    if (upload.copies[at.copy].outcome == OutgoingCopy::Outcome::kNone) {
+      if (!upload.piece.encoded()) break;
+      destination.open.push_back(at);
+      ++destination.next;
+      return StepOf(destination, at);
     }
-    ++next_upload_;
+    ++destination.next;
   }
   return std::nullopt;
 }
 
 void PublishOperation::WantTurn() {
   if (!failure_.ok() || room_ != nullptr) return;
-  while (next_encoding_ < uploads_.size() && (uploads_[next_encoding_].outcome != Outcome::kNone ||
-                                              uploads_[next_encoding_].piece.encoded())) {
+  while (next_encoding_ < uploads_.size() &&
+         (uploads_[next_encoding_].settled || uploads_[next_encoding_].piece.encoded())) {
     ++next_encoding_;
   }
   if (next_encoding_ == uploads_.size()) return;
@@ -257,15 +301,15 @@ void PublishOperation::Turn() {
 void PublishOperation::TakeEncoded(size_t index, OutgoingPiece piece) {
   Upload& upload = uploads_[index];
   ++next_encoding_;
-  if (!durable_ && upload.held && piece.IsReachedBy(*upload.held)) {
-    upload.outcome = Outcome::kAlreadyHeld;
-    ++result_.pieces_already_held;
-    return;
+  if (upload.settled) return;
+  for (OutgoingCopy& copy : upload.copies) {
+    if (copy.outcome == OutgoingCopy::Outcome::kNone) copy.CompareHeld(piece, durable_);
   }
   upload.piece = std::move(piece);
   upload.bytes_ahead = upload.piece.container.size();
   ++pieces_ahead_;
   bytes_ahead_ += upload.bytes_ahead;
+  Settle(upload);
 }
 
 void PublishOperation::Fail(absl::Status failure) {
@@ -279,32 +323,24 @@ void PublishOperation::Fail(absl::Status failure) {
   CancelCalls();
 }
 
-PublishOperation::Step PublishOperation::StepOf(size_t index) {
-  Upload& upload = uploads_[index];
-  const OutgoingPiece& piece = upload.piece;
-  // Where the store goes on from what it has is in its first answer; nothing is sent in vain.
-  const bool only_asks = !upload.opened && upload.held &&
-                         (piece.IsBegunBy(*upload.held) || piece.IsReachedBy(*upload.held));
-  const size_t size =
-      only_asks ? 0 : std::min<size_t>(kMaxPartBytes, piece.container.size() - upload.next_offset);
-  Step step{
-      .upload = index, .request = {}, .bulk = piece.container.Slice(upload.next_offset, size)};
-  step.request.set_key(std::string(piece.key.digest.AsString()));
-  step.request.set_total_bytes(piece.container.size());
-  step.request.set_offset(upload.next_offset);
-  step.request.set_upload_id(upload.upload_id);
-  if (!upload.opened) {
-    step.request.set_content_id(std::string(piece.quality.content_id.digest.AsString()));
-    step.request.set_planes(piece.quality.planes);
-    step.request.set_key_distortion(piece.quality.distortion.key);
-    step.request.set_value_distortion(piece.quality.distortion.value);
-    if (piece.parent) step.request.set_parent(std::string(piece.parent->digest.AsString()));
-    step.request.set_position(piece.position);
-    step.request.set_recompute_seconds(piece.recompute_seconds);
-    step.request.set_durable(durable_);
+void PublishOperation::GiveUp(Destination& destination, absl::Status failure) {
+  if (!destination.failure.ok()) return;
+  if (node_count() > 1) {
+    failure = Annotate(failure, absl::StrCat("store ", view().nodes[destination.node].address));
   }
-  upload.next_offset += size;
-  ++upload.steps_under_way;
+  destination.failure = std::move(failure);
+  for (const CopyAt at : destination.copies) {
+    OutgoingCopy& copy = uploads_[at.upload].copies[at.copy];
+    if (copy.outcome == OutgoingCopy::Outcome::kNone) copy.outcome = OutgoingCopy::Outcome::kFailed;
+    Settle(uploads_[at.upload]);
+  }
+}
+
+PublishOperation::Step PublishOperation::StepOf(Destination& destination, CopyAt at) {
+  Upload& upload = uploads_[at.upload];
+  Step step{.node = destination.node, .at = at, .request = {}, .bulk = {}};
+  step.request = upload.copies[at.copy].NextStep(upload.piece, durable_, step.bulk);
+  ++destination.steps_under_way;
   ++steps_under_way_;
   return step;
 }
@@ -312,82 +348,70 @@ PublishOperation::Step PublishOperation::StepOf(size_t index) {
 void PublishOperation::Send(Step step) {
   auto self = std::static_pointer_cast<PublishOperation>(shared_from_this());
   const uint64_t bytes = step.bulk.size();
-  CallUnary(v1::PUBLISH, step.request.SerializeAsString(), std::move(step.bulk),
-            [self, index = step.upload, bytes](absl::StatusOr<transport::UnaryReply> reply) {
-              self->OnStep(index, bytes, std::move(reply));
+  CallUnary(step.node, Patience(node_count() == 1), v1::PUBLISH, step.request.SerializeAsString(),
+            std::move(step.bulk),
+            [self, at = step.at, bytes](const absl::StatusOr<transport::UnaryReply>& reply) {
+              self->OnStep(at, bytes, reply);
             });
 }
 
-void PublishOperation::OnStep(size_t index, uint64_t bytes,
-                              absl::StatusOr<transport::UnaryReply> reply) {
-  absl::Status taken;
-  SharedBytes done_with;
+void PublishOperation::OnStep(CopyAt at, uint64_t bytes,
+                              const absl::StatusOr<transport::UnaryReply>& reply) {
+  absl::Status none_left;
   {
     MutexLock lock(uploads_mutex_);
-    Upload& upload = uploads_[index];
+    Upload& upload = uploads_[at.upload];
+    OutgoingCopy& copy = upload.copies[at.copy];
+    Destination& destination = destinations_[copy.destination];
     --steps_under_way_;
-    --upload.steps_under_way;
+    --destination.steps_under_way;
+    --copy.steps_under_way;
     if (reply.ok()) {
       result_.bytes_sent += bytes;
       core().counters.Sent(bytes);
     }
-    taken = TakeReply(upload, reply);
-    if (upload.outcome != Outcome::kNone && upload.steps_under_way == 0) {
-      open_.erase(std::find(open_.begin(), open_.end(), index));
-      done_with = std::move(upload.piece.container);
-      if (upload.piece.room != nullptr) {
-        upload.piece.room->Release();
-        bytes_ahead_ -= upload.bytes_ahead;
-        --pieces_ahead_;
-      }
-      ++(upload.outcome == Outcome::kStored ? result_.pieces_stored : result_.pieces_already_held);
+    // Once the store has answered for the whole piece, its other steps no longer matter.
+    if (copy.outcome == OutgoingCopy::Outcome::kNone) {
+      absl::Status taken =
+          reply.ok() ? copy.TakeReply(upload.piece, reply->message)
+                     : Annotate(reply.status(),
+                                absl::StrCat("publish of piece ", upload.piece.key.digest.Hex()));
+      if (!taken.ok()) GiveUp(destination, std::move(taken));
+      const auto failed = [](const Destination& other) { return !other.failure.ok(); };
+      if (std::all_of(destinations_.begin(), destinations_.end(), failed))
+        none_left = destination.failure;
     }
+    if (copy.outcome != OutgoingCopy::Outcome::kNone && copy.steps_under_way == 0)
+      std::erase(destination.open, at);
+    Settle(upload);
   }
-  if (!taken.ok()) Fail(std::move(taken));
-  done_with = {};
+  if (!none_left.ok()) Fail(std::move(none_left));
   Pump();
 }
 
-absl::Status PublishOperation::TakeReply(Upload& upload,
-                                         const absl::StatusOr<transport::UnaryReply>& reply) {
-  // Once the store has answered for the whole piece, its other steps no longer matter.
-  if (upload.outcome != Outcome::kNone) return absl::OkStatus();
-  if (!reply.ok()) {
-    return Annotate(reply.status(),
-                    absl::StrCat("publish of piece ", upload.piece.key.digest.Hex()));
+void PublishOperation::Settle(Upload& upload) {
+  if (upload.settled) return;
+  uint32_t replicas = 0;
+  bool stored = false;
+  for (const OutgoingCopy& copy : upload.copies) {
+    if (copy.outcome == OutgoingCopy::Outcome::kNone || copy.steps_under_way > 0) return;
+    if (copy.is_held()) ++replicas;
+    stored = stored || copy.outcome == OutgoingCopy::Outcome::kStored;
   }
-  v1::PublishReply answer;
-  if (!answer.ParseFromString(reply->message)) {
-    return absl::InternalError("the store's answer to a publish cannot be parsed");
+  upload.settled = true;
+  upload.piece.container = {};
+  if (const auto room = std::move(upload.piece.room); room != nullptr) {
+    room->Release();
+    bytes_ahead_ -= upload.bytes_ahead;
+    --pieces_ahead_;
   }
-  switch (answer.outcome()) {
-    case v1::PublishReply::STORED:
-      upload.outcome = Outcome::kStored;
-      return absl::OkStatus();
-    case v1::PublishReply::ALREADY_HELD:
-      upload.outcome = Outcome::kAlreadyHeld;
-      upload.next_offset = upload.piece.container.size();
-      return absl::OkStatus();
-    default:
-      break;
+  if (replicas == 0) {
+    if (lost_.ok()) lost_ = destinations_[upload.copies.back().destination].failure;
+    return;
   }
-  const uint64_t piece_bytes = upload.piece.container.size();
-  if (!upload.opened) {
-    upload.opened = true;
-    upload.upload_id = answer.upload_id();
-    if (answer.from_offset() >= piece_bytes) {
-      return absl::InternalError(absl::StrCat("the store wants bytes from ", answer.from_offset(),
-                                              " on of a piece of ", piece_bytes));
-    }
-    // The store has what lies before, and has dropped bulk that began there.
-    if (answer.from_offset() > 0) upload.next_offset = answer.from_offset();
-  }
-  if (upload.next_offset == piece_bytes && upload.steps_under_way == 0) {
-    return absl::InternalError(absl::StrCat("the store took all ", piece_bytes, " bytes of piece ",
-                                            upload.piece.key.digest.Hex(),
-                                            " but did not say that it stored them"));
-  }
-  return absl::OkStatus();
+  ++(stored ? result_.pieces_stored : result_.pieces_already_held);
+  const bool first = result_.pieces_stored + result_.pieces_already_held == 1;
+  result_.replicas = first ? replicas : std::min(result_.replicas, replicas);
 }
 
 }  // namespace
@@ -397,8 +421,13 @@ Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t c
                                   Deadline deadline) {
   auto pieces = PlanChunks(keys, chunk_count, views, options);
   if (!pieces.ok()) return Refused<PublishResult>(pieces.status());
+  std::optional<Placement> placement;
+  const auto place = [&](const View& view, const OutgoingPiece& piece) {
+    if (!placement) placement.emplace(view, core.options.replicas, keys);
+    return placement->OfChunk(static_cast<uint32_t>(piece.position));
+  };
   return PublishOperation::Run(std::make_shared<PublishOperation>(
-      core, deadline, *std::move(pieces), keys.name_space(), options.durable));
+      core, deadline, *std::move(pieces), place, keys.name_space(), options.durable));
 }
 
 Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceOptions options,
@@ -407,8 +436,11 @@ Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceO
   if (!piece.ok()) return Refused<PublishResult>(piece.status());
   std::vector<OutgoingPiece> pieces;
   pieces.push_back(*std::move(piece));
-  return PublishOperation::Run(std::make_shared<PublishOperation>(core, deadline, std::move(pieces),
-                                                                  std::nullopt, options.durable));
+  const auto place = [&core](const View& view, const OutgoingPiece& lone) {
+    return PlaceUnit(view, lone.key.digest, core.options.replicas);
+  };
+  return PublishOperation::Run(std::make_shared<PublishOperation>(
+      core, deadline, std::move(pieces), place, std::nullopt, options.durable));
 }
 
 }  // namespace reprise::client

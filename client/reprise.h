@@ -46,12 +46,18 @@ enum class Carrier : uint8_t {
 };
 
 struct ClientOptions {
-  std::string address{};  // the store's gRPC address, "host:port"
+  // The store's gRPC address, "host:port", or those of several with commas between. Every client is
+  // to name a store in the same words: they decide what lies there (docs/placement.md).
+  std::string address{};
+  // How many of several stores are to hold each piece. Must be the same in every client that shares
+  // the stores.
+  uint32_t replicas = 1;
   std::string tenant = "default";
   std::string credential{};
   Carrier carrier = Carrier::kAuto;
   std::chrono::milliseconds connect_timeout{5'000};
-  // Registered memory for parts on their way in; a multiple of kMaxPartBytes, at least 2 of them.
+  // Registered memory for parts on their way in, for each store; a multiple of kMaxPartBytes, at
+  // least 2 of them.
   size_t receive_bytes = 64 * kMiB;
   // What all publishes together have encoded and not sent yet, about. A publish encodes as it
   // sends, so it needs room for a few pieces; RESOURCE_EXHAUSTED when there is not even that for
@@ -175,6 +181,7 @@ class Client {
   virtual Async<ObjectStat> Stat(const Key& key, bool verify, Deadline deadline) = 0;
   virtual Async<ObjectPage> List(std::optional<Key> after, uint32_t limit,
                                  std::optional<Digest> fingerprint, Deadline deadline) = 0;
+  // How many were removed; of several stores, every one's copies count.
   virtual Async<uint64_t> Remove(std::vector<Key> keys, Deadline deadline) = 0;
   virtual Async<uint64_t> RemoveNamespace(const Digest& fingerprint, Deadline deadline) = 0;
 

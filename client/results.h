@@ -60,9 +60,12 @@ struct LookupResult {
 };
 
 struct PublishResult {
-  uint32_t pieces_stored = 0;
+  uint32_t pieces_stored = 0;  // at one store at least
   uint32_t pieces_already_held = 0;
   uint64_t bytes_sent = 0;
+  // On how many stores each piece is now, at least; below ClientOptions::replicas when one of them
+  // could not be reached or refused.
+  uint32_t replicas = 0;
 };
 
 // What became of a selection. Neither complete nor a miss: it was not tried any more, because the

@@ -8,7 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <stdio.h>
 
-#include "common/host_port.h"
+#include "client/view.h"
 #include "common/limits.h"
 #include "common/sha256.h"
 #include "services/cli/commands.h"
@@ -23,7 +23,7 @@ namespace {
 std::string Complaint(const absl::Status& status) { return std::string(status.message()); }
 
 std::string CheckAddress(const std::string& text) {
-  return Complaint(ParseHostPort(text, "the store's address").status());
+  return Complaint(client::ParseView(text).status());
 }
 
 std::string CheckHex(const std::string& text) {
@@ -46,10 +46,18 @@ struct AllFlags {
 };
 
 void AddStoreFlags(CLI::App& command, StoreFlags& flags, bool json) {
-  command.add_option("--store", flags.address, "The store's gRPC address")
+  command
+      .add_option("--store", flags.address,
+                  "The store's gRPC address, or those of several with commas between")
       ->envname("REPRISE_STORE")
       ->check(CheckAddress)
       ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command
+      .add_option("--replicas", flags.replicas,
+                  "How many of the stores hold each piece; the same for all who share them")
+      ->check(CLI::Range(uint32_t{1}, static_cast<uint32_t>(client::kMaxNodes)))
+      ->type_name("N")
       ->capture_default_str();
   command.add_option("--tenant", flags.tenant, "Whose objects")
       ->type_name("NAME")

@@ -21,7 +21,8 @@ inline constexpr int kExitMiss = 3;
 
 // How to reach a store; the same flags on every command that needs one.
 struct StoreFlags {
-  std::string address = "127.0.0.1:7070";
+  std::string address = "127.0.0.1:7070";  // or several, as ClientOptions::address
+  uint32_t replicas = 1;
   std::string tenant = "default";
   std::string credential_file;
   std::string carrier = "auto";

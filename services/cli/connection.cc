@@ -23,6 +23,7 @@ absl::StatusOr<Connection> Connect(const StoreFlags& flags) {
   Connection connection{nullptr, Deadline::After(timeout)};
   ClientOptions options;
   options.address = flags.address;
+  options.replicas = flags.replicas;
   options.tenant = flags.tenant;
   if (!flags.credential_file.empty()) {
     REPRISE_ASSIGN_OR_RETURN(options.credential, store::ReadCredentialFile(flags.credential_file));

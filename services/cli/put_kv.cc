@@ -76,6 +76,7 @@ void PrintJson(const KvDump::Text& text, const PrefixKeys& keys, const PublishRe
       .Number("pieces_stored", published.pieces_stored)
       .Number("pieces_already_held", published.pieces_already_held)
       .Number("bytes_sent", published.bytes_sent)
+      .Number("replicas", published.replicas)
       .Text("carrier", client.carrier())
       .Raw("levels", absl::StrCat("[", absl::StrJoin(levels, ", "), "]"))
       .Print();
@@ -116,6 +117,7 @@ absl::StatusOr<PublishResult> PublishText(const KvDump& dump, const KvDump::Text
     sum.pieces_stored += result.pieces_stored;
     sum.pieces_already_held += result.pieces_already_held;
     sum.bytes_sent += result.bytes_sent;
+    sum.replicas = i == 0 ? result.replicas : std::min(sum.replicas, result.replicas);
   }
   return sum;
 }

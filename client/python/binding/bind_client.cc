@@ -77,8 +77,9 @@ uint32_t LevelOrAll(std::optional<uint32_t> level) { return level.value_or(kMaxP
 
 PyClient Connect(const std::string& address, const std::string& tenant,
                  const std::string& credential, const std::string& carrier, double timeout,
-                 size_t receive_bytes) {
+                 size_t receive_bytes, uint32_t replicas) {
   ClientOptions options{.address = address,
+                        .replicas = replicas,
                         .tenant = tenant,
                         .credential = credential,
                         .carrier = ReadCarrier(carrier),
@@ -259,8 +260,7 @@ void BindPieces(nb::module_& module) {
           "Once complete: the worst layer's (K, V) relative L2 error, as loaded.")
       .def_prop_ro("lossless", &SelectionResult::lossless)
       .def_ro("miss", &SelectionResult::miss,
-              "Why it is not complete; None also when it was not tried, because a miss before it "
-              "ended the load.");
+              "Why it is not complete; None also when a miss before it ended the load.");
   nb::class_<PieceState>(module, "PieceState", "One piece as the store holds it.")
       .def_prop_ro("content_id",
                    [](const PieceState& self) { return WriteDigest(self.content_id.digest); })
@@ -298,8 +298,7 @@ double Seconds(std::chrono::duration<double> duration) { return duration.count()
 
 void BindResults(nb::module_& module) {
   nb::class_<LookupResult>(module, "LookupResult")
-      .def_ro("chunks", &LookupResult::chunks,
-              "Leading chunks of which every needed piece is held.")
+      .def_ro("chunks", &LookupResult::chunks, "Leading chunks whose needed pieces are all held.")
       .def_ro("pieces", &LookupResult::pieces,
               "Of those chunks, chunk by chunk, in the order of PrefixKeys.slots.")
       .def_prop_ro(
@@ -311,7 +310,8 @@ void BindResults(nb::module_& module) {
   nb::class_<PublishResult>(module, "PublishResult")
       .def_ro("pieces_stored", &PublishResult::pieces_stored)
       .def_ro("pieces_already_held", &PublishResult::pieces_already_held)
-      .def_ro("bytes_sent", &PublishResult::bytes_sent);
+      .def_ro("bytes_sent", &PublishResult::bytes_sent)
+      .def_ro("replicas", &PublishResult::replicas, "How many stores have each piece, at least.");
   nb::class_<LoadResult>(module, "LoadResult")
       .def_ro("chunks", &LoadResult::chunks, "Leading chunks that are complete in the arrays.")
       .def_ro("bytes_received", &LoadResult::bytes_received)
@@ -356,12 +356,12 @@ auto Blocking(Pending<Result> (*start)(const PyClient&, Args...)) {
 void BindClient(nb::module_& module) {
   BindPieces(module);
   BindResults(module);
-  module.def("connect", &Connect, "address"_a, nb::kw_only(), "tenant"_a = "default",
-             "credential"_a = "", "carrier"_a = "auto", "timeout"_a = 5.0,
-             "receive_bytes"_a = ClientOptions{}.receive_bytes,
-             "Connects to the store at \"host:port\". carrier is \"auto\", \"ucx\" or \"grpc\"; "
-             "receive_bytes is the "
-             "registered memory for what arrives.");
+  module.def(
+      "connect", &Connect, "address"_a, nb::kw_only(), "tenant"_a = "default", "credential"_a = "",
+      "carrier"_a = "auto", "timeout"_a = 5.0, "receive_bytes"_a = ClientOptions{}.receive_bytes,
+      "replicas"_a = 1,
+      "Connects to the store at \"host:port\", or to several with commas between, `replicas` "
+      "of which hold each piece. carrier: \"auto\", \"ucx\" or \"grpc\".");
   nb::class_<PyClient> client(module, "Client",
                               "A connection to a store. Thread-safe; reconnects by itself.");
   const auto lookup = [&](const char* name, auto method) {

@@ -35,7 +35,7 @@ void Show(nb::module_& module, const char* name, std::initializer_list<const cha
 
 void ShowResults(nb::module_& module) {
   Show(module, "LookupResult", {"chunks", "held", "miss"});
-  Show(module, "PublishResult", {"pieces_stored", "pieces_already_held", "bytes_sent"});
+  Show(module, "PublishResult", {"pieces_stored", "pieces_already_held", "bytes_sent", "replicas"});
   Show(module, "LoadResult", {"chunks", "bytes_received", "lossless", "misses"});
   Show(module, "SelectionResult", {"complete", "level", "distortion", "miss"});
   Show(module, "PieceState", {"planes_held", "level_bytes", "tier"});
