@@ -60,7 +60,7 @@ struct Study {
   CostModel cost = CostModel::EightBillion();
   std::vector<uint64_t> capacities{1000, 3000, 10000, 30000};  // blocks at their exact level
   uint64_t disk_blocks = 10000;
-  size_t floor = 5;
+  size_t floor = 3;  // near-lossless (docs/codec.md)
   double refinement_worth = TieringOptions{}.refinement_worth;
   std::vector<std::string> policies = kPolicies;
 };

@@ -104,8 +104,9 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       ->type_name("SIZE");
   command
       .add_option("--floor", to.floor,
-                  "Give up precision before pieces, down to this error of K and V [0: never]")
-      ->type_name("ERROR");
+                  "Give up precision before pieces, down to these errors [0: never]; 0.08,0.15 is "
+                  "near-lossless (docs/codec.md)")
+      ->type_name("K[,V]");
   command.add_option("--metrics", to.metrics, "Metrics and health, or \"off\" [127.0.0.1:9470]")
       ->type_name("HOST:PORT");
   command.add_option("--config", to.config, "YAML file with the same names; flags win")

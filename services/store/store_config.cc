@@ -99,7 +99,7 @@ class YamlApplier {
       if (!bytes.ok()) return ErrorFrom(value, bytes.status());
       (key == "memory" ? config_.memory_bytes : config_.disk_bytes) = *bytes;
     } else if (key == "floor") {
-      absl::StatusOr<float> floor = ParseFloor(text);
+      absl::StatusOr<Distortion> floor = ParseFloor(text);
       if (!floor.ok()) return ErrorFrom(value, floor.status());
       config_.floor = *floor;
     } else {
@@ -206,11 +206,24 @@ absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name) {
       "\"", ToAbsl(name), "\" is not a log level: write debug, info, warning, error or off"));
 }
 
-absl::StatusOr<float> ParseFloor(std::string_view text) {
-  float floor = 0;
-  if (absl::SimpleAtof(ToAbsl(text), &floor) && floor >= 0 && floor < 1) return floor;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "\"", ToAbsl(text), "\" is no error of K and V: write a number from 0 (exact) to below 1"));
+absl::StatusOr<Distortion> ParseFloor(std::string_view text) {
+  const auto parse = [](std::string_view number, float& error) {
+    return absl::SimpleAtof(ToAbsl(number), &error) && error >= 0 && error < 1;
+  };
+  const size_t comma = text.find(',');
+  Distortion floor;
+  if (comma == std::string_view::npos && parse(text, floor.key)) {
+    floor.value = floor.key;
+    return floor;
+  }
+  if (comma != std::string_view::npos && parse(text.substr(0, comma), floor.key) &&
+      parse(text.substr(comma + 1), floor.value)) {
+    return floor;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", ToAbsl(text),
+                   "\" are no errors of K and V: write one number from 0 (exact) to below 1 for "
+                   "both, or two with a comma between"));
 }
 
 absl::StatusOr<std::string> ReadCredentialFile(const std::string& path) {

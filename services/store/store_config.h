@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "chunk/container.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -43,9 +44,8 @@ struct StoreConfig {
   // Where pieces are kept beyond memory; empty: nowhere. Goes with disk_bytes.
   std::string disk;
   std::optional<uint64_t> disk_bytes;
-  // The worst error of K or V (chunk/container.h, Distortion) down to which precision is given up
-  // before pieces are; 0: pieces go whole.
-  float floor = 0;
+  // The worst errors down to which precision is given up before pieces are; 0: pieces go whole.
+  Distortion floor;
   // Prometheus metrics and health, "host:port" or "off".
   std::string metrics = "127.0.0.1:9470";
   LogLevel log_level = LogLevel::kInfo;
@@ -67,9 +67,9 @@ absl::Status ApplyYamlFile(const std::string& path, StoreConfig& config);
 // One line of the log level's name: "debug", "info", "warning", "error" or "off".
 absl::StatusOr<LogLevel> ParseLogLevel(std::string_view name);
 
-// An error of K or V: a number from 0 up to, but not including, 1. INVALID_ARGUMENT for anything
+// "K,V", or one number for both: from 0 up to, but not including, 1. INVALID_ARGUMENT for anything
 // else.
-absl::StatusOr<float> ParseFloor(std::string_view text);
+absl::StatusOr<Distortion> ParseFloor(std::string_view text);
 
 // A file's text without trailing line ends. NOT_FOUND naming the path and the reason when it cannot
 // be read, INVALID_ARGUMENT when it is empty or longer than kMaxCredentialBytes.

@@ -23,7 +23,7 @@ TEST(StoreConfig, AppliesEveryKey) {
   StoreConfig config;
   ASSERT_TRUE(ApplyYaml("# a store\nlisten: 0.0.0.0:7071\ndata: off\nmemory: 2GiB\n"
                         "metrics: 127.0.0.1:0\nlog_level: warning\ndisk: /data\ndisk_size: 20GiB\n"
-                        "floor: 0.04\ntenants:\n"
+                        "floor: 0.08,0.15\ntenants:\n"
                         "  - name: search\n    credential_file: " +
                             key +
                             "\n"
@@ -37,7 +37,7 @@ TEST(StoreConfig, AppliesEveryKey) {
   EXPECT_EQ(config.log_level, LogLevel::kWarning);
   EXPECT_EQ(config.disk, "/data");
   EXPECT_EQ(config.disk_bytes, 21'474'836'480u);
-  EXPECT_FLOAT_EQ(config.floor, 0.04F);
+  EXPECT_EQ(config.floor, (Distortion{.key = 0.08F, .value = 0.15F}));
   ASSERT_EQ(config.tenants.size(), 2u);
   EXPECT_EQ(config.tenants[0].name, "search");
   EXPECT_EQ(config.tenants[0].credential, "s3cret");
@@ -65,8 +65,10 @@ TEST(StoreConfig, NamesTheLineOfWhatIsWrong) {
   const BadFile files[] = {
       {"listen: a:1\nmemroy: 1GiB\n", "store.yaml:2: ", "unknown key \"memroy\""},
       {"listen: a:1\n\nmemory: lots\n", "store.yaml:3: ", "\"lots\" is not a size"},
-      {"floor: 1\n", "store.yaml:1: ", "\"1\" is no error of K and V"},
+      {"floor: 1\n", "store.yaml:1: ", "\"1\" are no errors of K and V"},
       {"floor: -0.1\n", "store.yaml:1: ", "from 0 (exact) to below 1"},
+      {"floor: 0.1,\n", "store.yaml:1: ", "\"0.1,\" are no errors of K and V"},
+      {"floor: 0.1,0.2,0.3\n", "store.yaml:1: ", "two with a comma between"},
       {"floor: nan\n", "store.yaml:1: ", "from 0 (exact) to below 1"},
       {"listen: a:1\nlisten: b:1\n", "store.yaml:2: ", "given twice"},
       {"listen: [a, b]\n", "store.yaml:1: ", "listen needs one value"},

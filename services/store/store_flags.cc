@@ -54,7 +54,7 @@ absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags) {
     config.disk_bytes = *bytes;
   }
   if (flags.floor.has_value()) {
-    const absl::StatusOr<float> floor = ParseFloor(*flags.floor);
+    const absl::StatusOr<Distortion> floor = ParseFloor(*flags.floor);
     if (!floor.ok()) return Annotate(floor.status(), "--floor");
     config.floor = *floor;
   }

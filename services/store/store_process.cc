@@ -129,7 +129,7 @@ absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
   std::random_device random;
   storage::TieringOptions tiering;
   tiering.name_seed = uint64_t{random()} << 32 | random();
-  tiering.floor = {.key = config.floor, .value = config.floor};
+  tiering.floor = config.floor;
   tiering.next_tier_bytes = config.disk_bytes.value_or(0);
   const storage::HostStoreOptions host{.budget_bytes = memory_.pieces_bytes,
                                        .make_policy = MakeTiering(tiering)};
