@@ -83,7 +83,10 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       absl::Status wanted = call_->StillWanted();
       if (!wanted.ok()) return End(std::move(wanted));
       if (piece_ == nullptr && next_piece_ == selections_.size()) return End(absl::OkStatus());
-      if (thread == Thread::kCarrier && NextIsWork()) return ContinueOnExecutor();
+      // Each gathering is a turn of its own, so that sessions share the copying.
+      if (thread == Thread::kCarrier ? NextIsWork() : NextGatherBytes() > turn_bytes_) {
+        return ContinueOnExecutor();
+      }
       if (piece_ == nullptr) {
         storage::PieceRef piece;
         if (!pieces_->Take(next_piece_, piece,
@@ -101,8 +104,11 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
 
  private:
   // Taking a piece searches and plans; gathering copies.
-  bool NextIsWork() const {
-    return piece_ == nullptr || !opening_sent_ || parts_[next_part_].runs.size() > 1;
+  bool NextIsWork() const { return piece_ == nullptr || !opening_sent_ || NextGatherBytes() > 0; }
+
+  uint64_t NextGatherBytes() const {
+    if (piece_ == nullptr || !opening_sent_ || parts_[next_part_].runs.size() == 1) return 0;
+    return parts_[next_part_].bytes;
   }
 
   void End(absl::Status status) {
@@ -116,7 +122,13 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   }
 
   void ContinueOnExecutor() {
-    if (context_.quick.TryRun([self = shared_from_this()] { self->Advance(Thread::kExecutor); })) {
+    const uint64_t gather_bytes = NextGatherBytes();
+    if (context_.executor.TryRun(WorkClass::kFetch, call_->session_name(),
+                                 kSmallWorkBytes + gather_bytes,
+                                 [self = shared_from_this(), gather_bytes] {
+                                   self->turn_bytes_ = gather_bytes;
+                                   self->Advance(Thread::kExecutor);
+                                 })) {
       return;
     }
     context_.metrics.CountRefused();
@@ -160,7 +172,9 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       SendPart();
       writable_ = false;
     }
-    if (opening_sent_ && next_part_ == parts_.size()) {
+    if (next_part_ == parts_.size()) {
+      // An opening that nothing follows waits for the reader too.
+      writable_ = false;
       piece_ = nullptr;
       ++next_piece_;
     }
@@ -220,7 +234,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
                   std::make_move_iterator(single.end()));
   }
 
-  ByteSpan Gather(const PlannedPart& part, MutableByteSpan buffer) const {
+  ByteSpan Gather(const PlannedPart& part, MutableByteSpan buffer) {
+    turn_bytes_ = 0;
     const ByteSpan body = piece_->body();
     size_t filled = 0;
     for (const SegmentRun& run : part.runs) {
@@ -258,6 +273,7 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   bool opening_sent_ = false;
   std::vector<PlannedPart> parts_;
   size_t next_part_ = 0;
+  uint64_t turn_bytes_ = 0;  // that this turn on the executor may gather
   bool writable_ = false;
   std::atomic<Gate> gate_{Gate::kAsking};
   size_t hits_ = 0;

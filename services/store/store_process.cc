@@ -77,8 +77,8 @@ StoreServiceOptions ServiceOptions(const StoreConfig& config, const MemoryPlan& 
   StoreServiceOptions options;
   options.tenants = config.tenants;
   options.software = std::string(SoftwareVersion());
-  options.quick_threads = std::clamp<size_t>(cores, 2, kMaxHandlerThreads);
-  options.slow_threads = options.quick_threads;
+  options.fetch_threads = std::clamp<size_t>(cores, 2, kMaxHandlerThreads);
+  options.threads = 2 * options.fetch_threads;
   options.gather_buffers = memory.gather_bytes / kMaxPartBytes;
   return options;
 }
