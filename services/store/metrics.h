@@ -49,7 +49,7 @@ struct MethodMetrics {
 struct LiveFigures {
   storage::StoreUsage usage;
   size_t sessions = 0;
-  size_t gather_buffers_free = 0;
+  size_t gather_bytes_free = 0;
 };
 
 class StoreMetrics {

@@ -79,7 +79,7 @@ StoreServiceOptions ServiceOptions(const StoreConfig& config, const MemoryPlan& 
   options.software = std::string(SoftwareVersion());
   options.fetch_threads = std::clamp<size_t>(cores, 2, kMaxHandlerThreads);
   options.threads = 2 * options.fetch_threads;
-  options.gather_buffers = memory.gather_bytes / kMaxPartBytes;
+  options.gather_bytes = memory.gather_bytes;
   return options;
 }
 

@@ -136,7 +136,7 @@ absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::Piec
                                                                    RandomSource random,
                                                                    const Clock& clock) {
   REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<GatherPool> gather,
-                           GatherPool::Create(options.gather_buffers));
+                           GatherPool::Create(options.gather_bytes));
   std::vector<storage::TenantId> tenants;
   if (options.tenants.empty()) {
     REPRISE_ASSIGN_OR_RETURN(tenants.emplace_back(), pieces.TenantFor(kDefaultTenant));
@@ -161,7 +161,7 @@ std::string StoreService::RenderMetrics() const {
   LiveFigures live;
   live.usage = context_.pieces.usage();
   live.sessions = sessions_.bound();
-  live.gather_buffers_free = context_.gather->free();
+  live.gather_bytes_free = context_.gather->free_bytes();
   return metrics_.Render(live);
 }
 

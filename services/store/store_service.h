@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/limits.h"
 #include "common/status.h"
 #include "services/store/fair_executor.h"
 #include "services/store/gather_pool.h"
@@ -31,12 +32,12 @@ struct StoreServiceOptions {
   size_t fetch_threads = 2;
   size_t threads = 4;
   size_t queue_limit = 4096;
-  size_t gather_buffers = 4;
+  size_t gather_bytes = 4 * kMaxPartBytes;
 };
 
 class StoreService {
  public:
-  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather buffers cannot be mapped;
+  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather memory cannot be mapped;
   // errors of PieceStore::TenantFor.
   static absl::StatusOr<std::unique_ptr<StoreService>> Create(storage::PieceStore& pieces,
                                                               StoreServiceOptions options,
