@@ -123,9 +123,11 @@ void HandleStat(StoreContext& context, const CallPtr& call) {
   context.pieces.Open(
       call->tenant(), Key{*key}, held.has_value() ? held->planes_held - 1 : 0,
       [&context, call, key = Key{*key}, held](storage::PieceRef piece) {
-        if (context.slow.TryRun([&context, call, key, held, piece] {
-              VerifyAndAnswer(context, call, key, held, piece);
-            })) {
+        const uint64_t bytes = piece != nullptr ? piece->body().size() : 0;
+        if (context.executor.TryRun(WorkClass::kBackground, call->session_name(),
+                                    kSmallWorkBytes + bytes, [&context, call, key, held, piece] {
+                                      VerifyAndAnswer(context, call, key, held, piece);
+                                    })) {
           return;
         }
         context.metrics.CountRefused();

@@ -73,7 +73,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
         call_(std::move(call)),
         selections_(std::move(selections)),
         pieces_(std::make_shared<OpenAhead>(context.pieces, call_->tenant(), WantedOf(selections_),
-                                            context.memory_bytes)) {}
+                                            context.memory_bytes)),
+        window_(call_->session().send_window()) {}
 
   enum class Thread { kExecutor, kCarrier };
 
@@ -83,7 +84,10 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       absl::Status wanted = call_->StillWanted();
       if (!wanted.ok()) return End(std::move(wanted));
       if (piece_ == nullptr && next_piece_ == selections_.size()) return End(absl::OkStatus());
-      if (thread == Thread::kCarrier && NextIsWork()) return ContinueOnExecutor();
+      // Each gathering is a turn of its own, so that sessions share the copying.
+      if (thread == Thread::kCarrier ? NextIsWork() : NextGatherBytes() > turn_bytes_) {
+        return ContinueOnExecutor();
+      }
       if (piece_ == nullptr) {
         storage::PieceRef piece;
         if (!pieces_->Take(next_piece_, piece,
@@ -95,19 +99,24 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
         continue;
       }
       if (!writable_ && !WaitUntilWritable()) return;  // this object may be in use elsewhere now
+      if (opening_sent_ && room_bytes_ == 0 && !TakeRoom()) return;  // as above
       SendNext();
     }
   }
 
  private:
   // Taking a piece searches and plans; gathering copies.
-  bool NextIsWork() const {
-    return piece_ == nullptr || !opening_sent_ || parts_[next_part_].runs.size() > 1;
+  bool NextIsWork() const { return piece_ == nullptr || !opening_sent_ || NextGatherBytes() > 0; }
+
+  uint64_t NextGatherBytes() const {
+    if (piece_ == nullptr || !opening_sent_ || parts_[next_part_].runs.size() == 1) return 0;
+    return parts_[next_part_].bytes;
   }
 
   void End(absl::Status status) {
     context_.metrics.CountFetch(hits_, misses_);
     piece_ = nullptr;
+    if (room_bytes_ > 0) window_->GiveBack(share_, std::exchange(room_bytes_, 0));
     if (status.ok()) {
       call_->Finish();
     } else {
@@ -116,7 +125,13 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   }
 
   void ContinueOnExecutor() {
-    if (context_.quick.TryRun([self = shared_from_this()] { self->Advance(Thread::kExecutor); })) {
+    const uint64_t gather_bytes = NextGatherBytes();
+    if (context_.executor.TryRun(WorkClass::kFetch, call_->session_name(),
+                                 kSmallWorkBytes + gather_bytes,
+                                 [self = shared_from_this(), gather_bytes] {
+                                   self->turn_bytes_ = gather_bytes;
+                                   self->Advance(Thread::kExecutor);
+                                 })) {
       return;
     }
     context_.metrics.CountRefused();
@@ -160,7 +175,9 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       SendPart();
       writable_ = false;
     }
-    if (opening_sent_ && next_part_ == parts_.size()) {
+    if (next_part_ == parts_.size()) {
+      // An opening that nothing follows waits for the reader too.
+      writable_ = false;
       piece_ = nullptr;
       ++next_piece_;
     }
@@ -179,19 +196,16 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   }
 
   void SendPart() {
-    PlannedPart part = parts_[next_part_];
     std::shared_ptr<GatherPool::Buffer> buffer;
-    if (part.runs.size() > 1) {
-      buffer = context_.gather->TryTake();
-      if (buffer == nullptr) {
-        context_.metrics.CountGatherFallback();
-        SplitPart();
-        part = parts_[next_part_];
-      }
+    if (NextGatherBytes() > 0) {
+      buffer = context_.gather->TryTake(call_->session_name(), NextGatherBytes());
+      if (buffer == nullptr) context_.metrics.CountGatherFallback();
+      SplitPart(buffer != nullptr ? buffer->bytes().size() : 0);
+      turn_bytes_ = 0;
     }
-    ++next_part_;
+    const PlannedPart& part = parts_[next_part_++];
     SharedBytes bulk;
-    if (buffer != nullptr) {
+    if (part.runs.size() > 1) {
       bulk = SharedBytes(Gather(part, buffer->bytes()), buffer);
     } else {
       const ByteRange range = piece_->meta().RangeOf(part.runs[0]);
@@ -204,23 +218,28 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       entry.set_first(run.first);
       entry.set_count(run.count);
     }
-    call_->Send({message.SerializeAsString(), std::move(bulk)});
+    const uint64_t room = std::exchange(room_bytes_, 0);
+    call_->Send({message.SerializeAsString(), window_->Lend(share_, room, std::move(bulk))});
   }
 
-  // No buffer is free: the next part's runs become parts of their own.
-  void SplitPart() {
-    const PlannedPart part = std::move(parts_[next_part_]);
-    std::vector<PlannedPart> single;
-    for (const SegmentRun& run : part.runs) {
-      single.push_back({{run}, piece_->meta().RangeOf(run).length});
+  // Makes of the next part several, each of one run or of as many as `room` holds.
+  void SplitPart(uint64_t room) {
+    if (parts_[next_part_].bytes <= room) return;
+    const PlannedPart whole = std::move(parts_[next_part_]);
+    std::vector<PlannedPart> split;
+    for (const SegmentRun& run : whole.runs) {
+      const uint64_t bytes = piece_->meta().RangeOf(run).length;
+      if (split.empty() || split.back().bytes + bytes > room) split.emplace_back();
+      split.back().runs.push_back(run);
+      split.back().bytes += bytes;
     }
     const auto at = parts_.begin() + static_cast<ptrdiff_t>(next_part_);
-    *at = std::move(single.front());
-    parts_.insert(at + 1, std::make_move_iterator(single.begin() + 1),
-                  std::make_move_iterator(single.end()));
+    *at = std::move(split.front());
+    parts_.insert(at + 1, std::make_move_iterator(split.begin() + 1),
+                  std::make_move_iterator(split.end()));
   }
 
-  ByteSpan Gather(const PlannedPart& part, MutableByteSpan buffer) const {
+  ByteSpan Gather(const PlannedPart& part, MutableByteSpan buffer) {
     const ByteSpan body = piece_->body();
     size_t filled = 0;
     for (const SegmentRun& run : part.runs) {
@@ -245,12 +264,25 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
     return true;
   }
 
+  // Room in the session's window for the next part. As WaitUntilWritable, but on the executor.
+  bool TakeRoom() {
+    const uint64_t bytes = parts_[next_part_].bytes;
+    const bool taken = window_->Take(share_, bytes, [self = shared_from_this(), bytes] {
+      self->room_bytes_ = bytes;
+      self->ContinueOnExecutor();
+    });
+    if (taken) room_bytes_ = bytes;
+    return taken;
+  }
+
   enum class Gate { kAsking, kOpen, kParked };
 
   StoreContext& context_;
   const CallPtr call_;
   const std::vector<Selection> selections_;
   const std::shared_ptr<OpenAhead> pieces_;
+  const std::shared_ptr<SendWindow> window_;
+  const std::shared_ptr<SendWindow::CallShare> share_ = std::make_shared<SendWindow::CallShare>();
 
   size_t next_piece_ = 0;
   storage::PieceRef piece_;  // being sent; null between pieces
@@ -258,6 +290,8 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   bool opening_sent_ = false;
   std::vector<PlannedPart> parts_;
   size_t next_part_ = 0;
+  uint64_t room_bytes_ = 0;  // taken in the window for the next part
+  uint64_t turn_bytes_ = 0;  // that this turn on the executor may gather
   bool writable_ = false;
   std::atomic<Gate> gate_{Gate::kAsking};
   size_t hits_ = 0;

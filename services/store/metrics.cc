@@ -22,6 +22,7 @@ using prometheus::MetricType;
 
 constexpr std::array<const char*, kMethods> kMethodNames{
     "Unknown", "OpenSession", "Hello", "Lookup", "Publish", "Fetch", "Stat", "List", "Remove"};
+constexpr std::array<const char*, kWorkClasses> kWorkClassNames{"fetch", "publish", "background"};
 constexpr std::array<std::string_view, 2> kCarrierNames{"ucx", "grpc"};
 
 // Seconds; 10 us to 10 s.
@@ -103,8 +104,8 @@ std::vector<MetricFamily> LiveFamilies(const LiveFigures& live) {
             usage.bytes_pinned),
       gauge("reprise_store_uploads", "Uploads under way.", usage.uploads),
       gauge("reprise_store_sessions", "Sessions bound to an endpoint.", live.sessions),
-      gauge("reprise_store_gather_buffers_free", "Buffers free to gather scattered ranges in.",
-            live.gather_buffers_free),
+      gauge("reprise_store_gather_bytes_free", "Bytes free to gather scattered ranges in.",
+            live.gather_bytes_free),
       counter("reprise_store_evicted_pieces_total", "Pieces evicted to make room.",
               usage.evicted_pieces),
       counter("reprise_store_refused_uploads_total", "Uploads refused for want of room.",
@@ -127,8 +128,7 @@ struct StoreMetrics::Series {
   prometheus::Family<Counter>* bytes_in = nullptr;
   prometheus::Family<Counter>* bytes_out = nullptr;
   std::array<MethodMetrics, kMethods> methods;
-  Histogram* quick_delay = nullptr;
-  Histogram* slow_delay = nullptr;
+  std::array<Histogram*, kWorkClasses> queue_delays{};
   Counter* lookup_hits = nullptr;
   Counter* lookup_misses = nullptr;
   Counter* fetch_hits = nullptr;
@@ -172,8 +172,9 @@ StoreMetrics::StoreMetrics()
                      .Name("reprise_store_queue_seconds")
                      .Help("How long requests waited before being worked on.")
                      .Register(registry);
-  series_->quick_delay = &delays.Add({{"lane", "quick"}}, LatencyBuckets());
-  series_->slow_delay = &delays.Add({{"lane", "slow"}}, LatencyBuckets());
+  for (size_t i = 0; i < kWorkClasses; ++i) {
+    series_->queue_delays[i] = &delays.Add({{"class", kWorkClassNames[i]}}, LatencyBuckets());
+  }
   auto& lookups = counters("reprise_store_lookup_pieces_total", "Pieces asked for by Lookup.");
   series_->lookup_hits = &lookups.Add({{"result", "hit"}});
   series_->lookup_misses = &lookups.Add({{"result", "miss"}});
@@ -216,20 +217,20 @@ void StoreMetrics::CountRequest(size_t method, absl::StatusCode code, Duration t
   metrics.seconds->Observe(Seconds(took));
 }
 
-void StoreMetrics::CountQueueDelay(Lane lane, Duration delay) {
-  if (lane == Lane::kSlow) return series_->slow_delay->Observe(Seconds(delay));
-  series_->quick_delay->Observe(Seconds(delay));
+void StoreMetrics::CountQueueDelay(WorkClass work_class, Duration delay) {
+  series_->queue_delays[static_cast<size_t>(work_class)]->Observe(Seconds(delay));
+  if (work_class != WorkClass::kFetch) return;
   // An exponential mean over about eight requests; a lost update between threads costs nothing.
   constexpr int64_t kCap = 1'000'000'000;
   const int64_t us =
       std::min(kCap, std::chrono::duration_cast<std::chrono::microseconds>(delay).count());
-  const int64_t mean = recent_quick_delay_us_.load(std::memory_order_relaxed);
-  recent_quick_delay_us_.store(static_cast<uint32_t>(std::max<int64_t>(0, mean + (us - mean) / 8)),
+  const int64_t mean = recent_fetch_delay_us_.load(std::memory_order_relaxed);
+  recent_fetch_delay_us_.store(static_cast<uint32_t>(std::max<int64_t>(0, mean + (us - mean) / 8)),
                                std::memory_order_relaxed);
 }
 
 std::chrono::microseconds StoreMetrics::recent_queue_delay() const {
-  return std::chrono::microseconds(recent_quick_delay_us_.load(std::memory_order_relaxed));
+  return std::chrono::microseconds(recent_fetch_delay_us_.load(std::memory_order_relaxed));
 }
 
 void StoreMetrics::CountLookup(size_t hits, size_t misses) {

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 
 #include "common/clock.h"
+#include "services/store/work_class.h"
 #include "storage/piece_store.h"
 
 namespace prometheus {
@@ -29,10 +30,6 @@ namespace reprise::store {
 inline constexpr size_t kStatusCodes = 17;
 // One past the highest number of proto's Method.
 inline constexpr size_t kMethods = 9;
-
-// Which executor a request waits for: that of lookups and fetches, or that of what takes
-// milliseconds.
-enum class Lane { kQuick, kSlow };
 
 // Bytes of requests and replies, bulk included, as the service sees them.
 struct CarrierMetrics {
@@ -52,7 +49,7 @@ struct MethodMetrics {
 struct LiveFigures {
   storage::StoreUsage usage;
   size_t sessions = 0;
-  size_t gather_buffers_free = 0;
+  size_t gather_bytes_free = 0;
 };
 
 class StoreMetrics {
@@ -68,8 +65,8 @@ class StoreMetrics {
 
   void CountRequest(size_t method, absl::StatusCode code, Duration took);
   // A request waited this long before somebody worked on it.
-  void CountQueueDelay(Lane lane, Duration delay);
-  // The recent mean of the quick lane's waits, as Lookup reports it: what a planner compares with
+  void CountQueueDelay(WorkClass work_class, Duration delay);
+  // The recent mean of the fetches' waits, as Lookup reports it: what a planner compares with
   // computing anew is how long its fetch will wait, not somebody's publish.
   std::chrono::microseconds recent_queue_delay() const;
 
@@ -93,7 +90,7 @@ class StoreMetrics {
 
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::unique_ptr<Series> series_;
-  std::atomic<uint32_t> recent_quick_delay_us_{0};
+  std::atomic<uint32_t> recent_fetch_delay_us_{0};
 };
 
 }  // namespace reprise::store

@@ -14,8 +14,8 @@ TEST(Metrics, EverySeriesExistsFromTheStart) {
                            "reprise_store_requests_total{code=\"OK\",method=\"Fetch\"} 0",
                            "reprise_store_requests_total{code=\"DATA_LOSS\",method=\"Publish\"} 0",
                            "reprise_store_bytes_out_total{carrier=\"ucx\"} 0",
-                           "reprise_store_queue_seconds_count{lane=\"quick\"} 0",
-                           "reprise_store_queue_seconds_count{lane=\"slow\"} 0",
+                           "reprise_store_queue_seconds_count{class=\"fetch\"} 0",
+                           "reprise_store_queue_seconds_count{class=\"publish\"} 0",
                            "reprise_store_published_pieces_total{result=\"rejected\"} 0"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
@@ -65,24 +65,24 @@ TEST(Metrics, QueueDelayIsARecentMean) {
   StoreMetrics metrics;
   EXPECT_EQ(metrics.recent_queue_delay().count(), 0);
   for (int i = 0; i < 200; ++i)
-    metrics.CountQueueDelay(Lane::kQuick, std::chrono::microseconds(800));
+    metrics.CountQueueDelay(WorkClass::kFetch, std::chrono::microseconds(800));
   EXPECT_NEAR(static_cast<double>(metrics.recent_queue_delay().count()), 800, 8);
-  for (int i = 0; i < 200; ++i) metrics.CountQueueDelay(Lane::kQuick, Duration::zero());
+  for (int i = 0; i < 200; ++i) metrics.CountQueueDelay(WorkClass::kFetch, Duration::zero());
   EXPECT_LE(metrics.recent_queue_delay().count(), 8);
-  metrics.CountQueueDelay(Lane::kQuick, std::chrono::hours(24 * 365 * 100));
+  metrics.CountQueueDelay(WorkClass::kFetch, std::chrono::hours(24 * 365 * 100));
   EXPECT_GT(metrics.recent_queue_delay().count(), 1'000'000);
 }
 
 TEST(Metrics, PublishesThatWaitSayNothingAboutLookups) {
   StoreMetrics metrics;
   for (int i = 0; i < 200; ++i) {
-    metrics.CountQueueDelay(Lane::kSlow, std::chrono::seconds(5));
-    metrics.CountQueueDelay(Lane::kQuick, std::chrono::microseconds(100));
+    metrics.CountQueueDelay(WorkClass::kPublish, std::chrono::seconds(5));
+    metrics.CountQueueDelay(WorkClass::kFetch, std::chrono::microseconds(100));
   }
   EXPECT_LE(metrics.recent_queue_delay().count(), 100);
   const std::string text = metrics.Render({});
-  EXPECT_THAT(text, HasSubstr("reprise_store_queue_seconds_bucket{lane=\"quick\",le=\"1\"} 200"));
-  EXPECT_THAT(text, HasSubstr("reprise_store_queue_seconds_bucket{lane=\"slow\",le=\"1\"} 0"));
+  EXPECT_THAT(text, HasSubstr("reprise_store_queue_seconds_bucket{class=\"fetch\",le=\"1\"} 200"));
+  EXPECT_THAT(text, HasSubstr("reprise_store_queue_seconds_bucket{class=\"publish\",le=\"1\"} 0"));
 }
 
 }  // namespace

@@ -173,16 +173,20 @@ TEST_F(FetchTest, PlanesThatAreNotHeldAreNotSent) {
 
 TEST_F(FetchTest, WithoutGatherBuffersRunsTravelAlone) {
   channel_.reset();
-  Start({.gather_buffers = 1});
+  Start({.gather_bytes = kMaxPartBytes});
   channel_ = Connect();
   const Key key = KeyNumber(1);
   const auto container = Store(*channel_, key, {.planes = 4, .layers = 6, .segment_bytes = 3000});
   v1::FetchRequest request;
   Select(request, key, 3, 1, 3);
   EXPECT_EQ(Fetch(request, {container}).at(0).bulk_parts, 1u);
-  // Somebody has the only buffer, as a slow reader would.
-  const auto taken = service_->gather_pool().TryTake();
-  ASSERT_NE(taken, nullptr);
+  // Others have it all, as slow readers would.
+  std::vector<std::shared_ptr<GatherPool::Buffer>> taken;
+  const std::string readers(kMaxPartBytes / GatherPool::kLeastBytes, ' ');
+  for (const char& reader : readers) {
+    taken.push_back(service_->gather_pool().TryTake(&reader, GatherPool::kLeastBytes));
+  }
+  ASSERT_EQ(service_->gather_pool().free_bytes(), 0u);
   const Fetched piece = Fetch(request, {container}).at(0);
   EXPECT_EQ(piece.bulk_parts, 4u);
   EXPECT_EQ(piece.segments.size(), 8u);

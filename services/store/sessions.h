@@ -25,6 +25,7 @@
 #include "common/status.h"
 #include "proto/methods.h"
 #include "services/store/metrics.h"
+#include "services/store/send_window.h"
 #include "services/store/store_config.h"
 #include "services/store/uploads.h"
 #include "storage/piece_store.h"
@@ -61,6 +62,7 @@ class StoreSession final : public transport::Session {
   const std::string& tenant_name() const { return tenant_name_; }
   const CarrierMetrics& carrier() const { return carrier_; }
   UploadTable& uploads() { return uploads_; }
+  const std::shared_ptr<SendWindow>& send_window() const { return send_window_; }
 
   // Room for one more request of `bytes`; false when the session has too much under way. Paired
   // with Leave.
@@ -76,6 +78,7 @@ class StoreSession final : public transport::Session {
   const SessionLimits limits_;
   const CarrierMetrics carrier_;
   UploadTable uploads_;
+  const std::shared_ptr<SendWindow> send_window_ = std::make_shared<SendWindow>();
   std::atomic<size_t> requests_{0};
   std::atomic<size_t> request_bytes_{0};
 };

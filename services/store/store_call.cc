@@ -45,8 +45,8 @@ absl::Status StoreCall::Admit() {
   return absl::OkStatus();
 }
 
-bool StoreCall::Begin(Lane lane) {
-  context_.metrics.CountQueueDelay(lane, context_.clock.Now() - arrived_);
+bool StoreCall::Begin(WorkClass work_class) {
+  context_.metrics.CountQueueDelay(work_class, context_.clock.Now() - arrived_);
   absl::Status wanted = StillWanted();
   if (wanted.ok()) return true;
   Fail(std::move(wanted));

@@ -12,11 +12,12 @@
 #include "absl/functional/any_invocable.h"
 
 #include "common/clock.h"
-#include "common/executor.h"
 #include "common/status.h"
+#include "services/store/fair_executor.h"
 #include "services/store/gather_pool.h"
 #include "services/store/metrics.h"
 #include "services/store/sessions.h"
+#include "services/store/work_class.h"
 #include "storage/piece_store.h"
 #include "transport/transport.h"
 
@@ -34,10 +35,7 @@ struct StoreContext {
   StoreMetrics& metrics;
   std::shared_ptr<GatherPool> gather;
   const Clock& clock;
-  // Short work: lookups, fetches.
-  Executor& quick;
-  // Work that takes milliseconds: copying and verifying publishes, checking held bytes, lists.
-  Executor& slow;
+  FairExecutor& executor;
   std::string software;
   // For pieces.
   uint64_t memory_bytes = 0;
@@ -60,8 +58,8 @@ class StoreCall {
   // under way, INVALID_ARGUMENT when the message is longer than any that is meant. Once, before any
   // work.
   absl::Status Admit();
-  // Counts the wait in `lane`, and answers what nobody waits for any more: false then.
-  bool Begin(Lane lane);
+  // Counts the wait, and answers what nobody waits for any more: false then.
+  bool Begin(WorkClass work_class);
 
   transport::MethodId method() const { return request_.method; }
   const std::string& message() const { return request_.message; }
@@ -69,6 +67,7 @@ class StoreCall {
   // Gives the bulk's buffer back to the carrier.
   void DropBulk() { request_.bulk = SharedBytes(); }
   StoreSession& session() { return *session_; }
+  SessionName session_name() const { return session_.get(); }
   storage::TenantId tenant() const { return session_->tenant(); }
 
   // OK, or why going on is pointless.

@@ -77,9 +77,9 @@ StoreServiceOptions ServiceOptions(const StoreConfig& config, const MemoryPlan& 
   StoreServiceOptions options;
   options.tenants = config.tenants;
   options.software = std::string(SoftwareVersion());
-  options.quick_threads = std::clamp<size_t>(cores, 2, kMaxHandlerThreads);
-  options.slow_threads = options.quick_threads;
-  options.gather_buffers = memory.gather_bytes / kMaxPartBytes;
+  options.fetch_threads = std::clamp<size_t>(cores, 2, kMaxHandlerThreads);
+  options.threads = 2 * options.fetch_threads;
+  options.gather_bytes = memory.gather_bytes;
   return options;
 }
 

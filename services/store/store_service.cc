@@ -16,7 +16,7 @@ namespace {
 
 struct Route {
   void (*handler)(StoreContext&, const CallPtr&) = nullptr;
-  std::optional<Lane> lane = {};  // nullopt: at once, on the carrier's thread
+  std::optional<WorkClass> work_class = {};  // nullopt: at once, on the carrier's thread
 };
 
 // By Method number; Hello never comes as a request.
@@ -24,12 +24,12 @@ constexpr std::array<Route, kMethods> kRoutes{{
     {},
     {HandleOpenSession, std::nullopt},
     {},
-    {HandleLookup, Lane::kQuick},
-    {HandlePublish, Lane::kSlow},
-    {HandleFetch, Lane::kQuick},
-    {HandleStat, Lane::kQuick},
-    {HandleList, Lane::kSlow},
-    {HandleRemove, Lane::kSlow},
+    {HandleLookup, WorkClass::kFetch},
+    {HandlePublish, WorkClass::kPublish},
+    {HandleFetch, WorkClass::kFetch},
+    {HandleStat, WorkClass::kFetch},
+    {HandleList, WorkClass::kBackground},
+    {HandleRemove, WorkClass::kBackground},
 }};
 static_assert(v1::OPEN_SESSION == 1 && v1::LOOKUP == 3 && v1::PUBLISH == 4 && v1::FETCH == 5 &&
               v1::STAT == 6 && v1::LIST == 7 && v1::REMOVE == 8 && v1::Method_MAX == 8);
@@ -92,11 +92,14 @@ class StoreService::CarrierFace final : public transport::Service {
     absl::Status admitted = call->Admit();
     if (!admitted.ok()) return call->Fail(std::move(admitted));
     const Route& route = kRoutes[method];
-    if (!route.lane.has_value()) return route.handler(context_, call);
-    Executor& executor = *route.lane == Lane::kQuick ? context_.quick : context_.slow;
-    if (!executor.TryRun([&context = context_, &route, call] {
-          if (call->Begin(*route.lane)) route.handler(context, call);
-        })) {
+    if (!route.work_class.has_value()) return route.handler(context_, call);
+    if (!context_.executor.TryRun(*route.work_class, call->session_name(),
+                                  kSmallWorkBytes + call->bulk().size(),
+                                  [&context = context_, &route, call] {
+                                    if (call->Begin(*route.work_class)) {
+                                      route.handler(context, call);
+                                    }
+                                  })) {
       context_.metrics.CountRefused();
       call->Fail(
           absl::ResourceExhaustedError("the store has too many requests waiting; try again later"));
@@ -123,19 +126,17 @@ StoreService::StoreService(storage::PieceStore& pieces, StoreServiceOptions opti
                .metrics = metrics_,
                .gather = std::move(gather),
                .clock = clock,
-               .quick = quick_,
-               .slow = slow_,
+               .executor = executor_,
                .software = std::move(options.software),
                .memory_bytes = pieces.usage().bytes_budget},
-      slow_("store-slow", options.slow_threads, options.queue_limit),
-      quick_("store-quick", options.quick_threads, options.queue_limit) {}
+      executor_("store-work", options.threads, options.fetch_threads, options.queue_limit) {}
 
 absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::PieceStore& pieces,
                                                                    StoreServiceOptions options,
                                                                    RandomSource random,
                                                                    const Clock& clock) {
   REPRISE_ASSIGN_OR_RETURN(std::shared_ptr<GatherPool> gather,
-                           GatherPool::Create(options.gather_buffers));
+                           GatherPool::Create(options.gather_bytes));
   std::vector<storage::TenantId> tenants;
   if (options.tenants.empty()) {
     REPRISE_ASSIGN_OR_RETURN(tenants.emplace_back(), pieces.TenantFor(kDefaultTenant));
@@ -160,7 +161,7 @@ std::string StoreService::RenderMetrics() const {
   LiveFigures live;
   live.usage = context_.pieces.usage();
   live.sessions = sessions_.bound();
-  live.gather_buffers_free = context_.gather->free();
+  live.gather_bytes_free = context_.gather->free_bytes();
   return metrics_.Render(live);
 }
 

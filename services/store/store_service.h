@@ -12,8 +12,9 @@
 #include <vector>
 
 #include "common/clock.h"
-#include "common/executor.h"
+#include "common/limits.h"
 #include "common/status.h"
+#include "services/store/fair_executor.h"
 #include "services/store/gather_pool.h"
 #include "services/store/metrics.h"
 #include "services/store/sessions.h"
@@ -27,15 +28,16 @@ struct StoreServiceOptions {
   std::vector<TenantConfig> tenants = {};  // empty: "default" without a credential
   SessionLimits sessions = {};
   std::string software = {};
-  size_t quick_threads = 2;
-  size_t slow_threads = 2;
-  size_t queue_limit = 4096;  // of each executor
-  size_t gather_buffers = 4;
+  // For lookups and fetches alone, and for everything.
+  size_t fetch_threads = 2;
+  size_t threads = 4;
+  size_t queue_limit = 4096;
+  size_t gather_bytes = 4 * kMaxPartBytes;
 };
 
 class StoreService {
  public:
-  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather buffers cannot be mapped;
+  // `pieces` and `clock` are borrowed. RESOURCE_EXHAUSTED when the gather memory cannot be mapped;
   // errors of PieceStore::TenantFor.
   static absl::StatusOr<std::unique_ptr<StoreService>> Create(storage::PieceStore& pieces,
                                                               StoreServiceOptions options,
@@ -70,10 +72,8 @@ class StoreService {
   StoreMetrics metrics_;
   SessionTable sessions_;
   StoreContext context_;
-  // Destroyed before the context that their tasks use; `quick_` first, because its tasks hand on to
-  // `slow_`.
-  Executor slow_;
-  Executor quick_;
+  // Destroyed before the context that its tasks use.
+  FairExecutor executor_;
   std::vector<std::unique_ptr<CarrierFace>> faces_;
 };
 

@@ -17,7 +17,8 @@ Endpoint::Endpoint(Wire& wire, CarrierMemory& memory, Owner& owner, uint64_t id,
       owner_(owner),
       id_(id),
       peer_(std::move(peer)),
-      slot_bytes_limit_(slot_bytes_limit) {}
+      slot_bytes_limit_(slot_bytes_limit),
+      unsent_bytes_(std::make_shared<UnsentBytes>(memory.counters)) {}
 
 Endpoint::~Endpoint() {
   if (handle_ != nullptr) wire_.Remove(handle_);
@@ -97,7 +98,7 @@ void Endpoint::Send(Frame frame, std::string message, SharedBytes bulk,
   param.user_data = op;
   param.memory_type = UCS_MEMORY_TYPE_HOST;
   ++sends_;
-  *unsent_bytes_ += SendCost(op->message.size());
+  unsent_bytes_->Add(SendCost(op->message.size()));
   const ucs_status_ptr_t request = ucp_am_send_nbx(
       handle_, kFrameAmId, op->header.data(), op->header_bytes, data.data(), data.size(), &param);
   if (request == nullptr) {
@@ -116,7 +117,7 @@ void Endpoint::OnSent(void* request, ucs_status_t status, void* op) {
 void Endpoint::FinishSend(SendOp* op, ucs_status_t status) {
   if (status != UCS_OK) Fail(StatusFromUcs(status, absl::StrCat("send to ", peer_)));
   --sends_;
-  *unsent_bytes_ -= SendCost(op->message.size());
+  unsent_bytes_->Subtract(SendCost(op->message.size()));
   const std::shared_ptr<BulkSentObserver> observer = std::move(op->observer);
   wire_.GiveBack(op);
   if (observer != nullptr) observer->OnBulkSent();

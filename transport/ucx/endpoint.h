@@ -31,6 +31,42 @@ inline constexpr size_t kRendezvousBytes = 64 * kKiB;
 // Answers that one client has not taken yet, in the hands of calls and of UCX. Above it its
 // requests are refused, and calls that have more to say end.
 inline constexpr size_t kMaxUnsentBytes = 32 * kMiB;
+// What each client may leave when all of one server's together leave kMaxUnsentBytes.
+inline constexpr size_t kMaxUnsentBytesInCrowd = 512 * kKiB;
+
+// Counts them, for one endpoint and for all of its carrier's. Thread-safe.
+class UnsentBytes {
+ public:
+  explicit UnsentBytes(std::shared_ptr<UcxCounters> counters) : counters_(std::move(counters)) {}
+
+  size_t load() const { return bytes_; }
+  // What this client may leave now.
+  size_t limit() const {
+    return counters_->unsent_bytes > kMaxUnsentBytes ? kMaxUnsentBytesInCrowd : kMaxUnsentBytes;
+  }
+  void Add(size_t bytes) {
+    bytes_ += bytes;
+    counters_->unsent_bytes += bytes;
+  }
+  // Add, unless more than the limit is there already: false then.
+  bool TryAdd(size_t bytes) {
+    // Not added first and taken back: nobody must see a sum that never was.
+    size_t unsent = bytes_;
+    do {
+      if (unsent > limit()) return false;
+    } while (!bytes_.compare_exchange_weak(unsent, unsent + bytes));
+    counters_->unsent_bytes += bytes;
+    return true;
+  }
+  void Subtract(size_t bytes) {
+    bytes_ -= bytes;
+    counters_->unsent_bytes -= bytes;
+  }
+
+ private:
+  const std::shared_ptr<UcxCounters> counters_;
+  std::atomic<size_t> bytes_{0};
+};
 
 class Endpoint {
  public:
@@ -73,7 +109,7 @@ class Endpoint {
   // What a message costs until it is sent, and the sum of what UCX has not sent yet, to which
   // owners add what they have still to send. Thread-safe.
   static size_t SendCost(size_t message_bytes) { return sizeof(SendOp) + message_bytes; }
-  const std::shared_ptr<std::atomic<size_t>>& unsent_bytes() const { return unsent_bytes_; }
+  const std::shared_ptr<UnsentBytes>& unsent_bytes() const { return unsent_bytes_; }
 
   // Bulk of that call that waits for a slot is not wanted any more.
   void DropParked(uint64_t call_id);
@@ -136,8 +172,7 @@ class Endpoint {
   size_t receives_ = 0;
   size_t slot_bytes_ = 0;  // receiving or in the hands of readers
   std::deque<Parked> parked_;
-  const std::shared_ptr<std::atomic<size_t>> unsent_bytes_ =
-      std::make_shared<std::atomic<size_t>>(0);
+  const std::shared_ptr<UnsentBytes> unsent_bytes_;
 };
 
 }  // namespace reprise::transport

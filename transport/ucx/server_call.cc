@@ -25,24 +25,14 @@ void ServerCall::Send(Part part) {
   const absl::Status fits = CheckPartSizes(part.message.size(), part.bulk.size());
   if (!fits.ok()) {
     broken_ = absl::InternalError(absl::StrCat("the service's answer: ", fits.message()));
-  } else if (!Charge(part.message.size())) {
-    broken_ = absl::ResourceExhaustedError(
-        absl::StrCat("the client has not read ", kMaxUnsentBytes, " bytes of earlier answers"));
+  } else if (!unsent_bytes_->TryAdd(Endpoint::SendCost(part.message.size()))) {
+    broken_ = absl::ResourceExhaustedError(absl::StrCat(
+        "the client has not read ", unsent_bytes_->load(), " bytes of earlier answers"));
   }
   if (!broken_.ok()) return;
   if (!part.bulk.empty()) ++queued_bulk_;
   queue_.push_back(std::move(part));
   loop_.Schedule(shared_from_this());
-}
-
-bool ServerCall::Charge(size_t message_bytes) {
-  // Not added first and taken back: the loop must not see a sum that never was.
-  size_t unsent = unsent_bytes_->load();
-  do {
-    if (unsent > kMaxUnsentBytes) return false;
-  } while (
-      !unsent_bytes_->compare_exchange_weak(unsent, unsent + Endpoint::SendCost(message_bytes)));
-  return true;
 }
 
 void ServerCall::WhenWritable(absl::AnyInvocable<void() &&> ready) {
@@ -76,7 +66,7 @@ void ServerCall::Kill() {
     waiter = std::exchange(waiter_, nullptr);
   }
   while (!dropped.empty()) {
-    *unsent_bytes_ -= Endpoint::SendCost(dropped.pop_front().message.size());
+    unsent_bytes_->Subtract(Endpoint::SendCost(dropped.pop_front().message.size()));
   }
   request.bulk = SharedBytes();
   if (waiter) std::move(waiter)();
@@ -141,7 +131,7 @@ void ServerCall::SendPart(Part part) {
   endpoint_->Send(
       Frame{.kind = FrameKind::kPart, .call_id = call_id_, .sequence = next_sequence_++},
       std::move(part.message), std::move(part.bulk), bulk ? shared_from_this() : nullptr);
-  *unsent_bytes_ -= Endpoint::SendCost(message_bytes);
+  unsent_bytes_->Subtract(Endpoint::SendCost(message_bytes));
 }
 
 void ServerCall::OnBulkSent() {

@@ -57,8 +57,6 @@ class ServerCall final : public LoopTask,
     return bulk_in_flight_ > 0 &&
            (parts_ahead_ >= kMaxPartsAhead || bytes_ahead_ >= kMaxBytesAhead);
   }
-  // Counts a message until it is sent or dropped; false when too much is unsent already.
-  bool Charge(size_t message_bytes);
   // The part that may be sent now.
   std::optional<Part> NextToSend() ABSL_LOCKS_EXCLUDED(mutex_);
   void SendPart(Part part);
@@ -67,7 +65,7 @@ class ServerCall final : public LoopTask,
   IoLoop& loop_;
   Owner& owner_;
   const uint64_t call_id_;
-  const std::shared_ptr<std::atomic<size_t>> unsent_bytes_;  // of the endpoint
+  const std::shared_ptr<UnsentBytes> unsent_bytes_;  // of the endpoint
   std::atomic<bool> dead_{false};
 
   Mutex mutex_;

@@ -229,7 +229,7 @@ std::shared_ptr<ServerCall> ServerCore::OpenCall(ServerSession& session, const F
     endpoint.FailForViolation(absl::ResourceExhaustedError("the client does not read its answers"));
     return nullptr;
   }
-  if (unsent > kMaxUnsentBytes) {
+  if (unsent > endpoint.unsent_bytes()->limit()) {
     Refuse(endpoint, frame.call_id,
            absl::StrCat("the client has not read ", unsent, " bytes of earlier answers"));
     return nullptr;

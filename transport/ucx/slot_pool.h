@@ -16,11 +16,11 @@
 #include <string>
 #include <vector>
 
+#include "common/buddy_allocator.h"
 #include "common/bytes.h"
 #include "common/mapped_region.h"
 #include "common/mutex.h"
 #include "common/status.h"
-#include "transport/ucx/buddy_allocator.h"
 #include "transport/ucx/frame.h"
 #include "transport/ucx/io_loop.h"
 #include "transport/ucx/ucx_resources.h"

@@ -350,6 +350,25 @@ TEST_F(UcxHostileClientTest, AClientThatReadsNoAnswersIsRefusedMore) {
   EXPECT_EQ(peer_->received().back().frame.status, absl::StatusCode::kOk);
 }
 
+TEST_F(UcxHostileClientTest, ClientsThatReadNoAnswersTogetherGetLittleMoreThanOne) {
+  constexpr uint64_t kAsked = 60;
+  constexpr size_t kClients = 4;
+  std::vector<size_t> endpoints;
+  for (size_t i = 0; i < kClients; ++i) endpoints.push_back(ConnectAndGreet());
+  for (const size_t endpoint : endpoints) {
+    const uint64_t ended = large_answers_ + server_->statistics().refused_requests;
+    for (uint64_t id = 1; id <= kAsked; ++id) peer_->Send(endpoint, Ask(id, kLarge));
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (large_answers_ + server_->statistics().refused_requests < ended + kAsked) {
+      ASSERT_LT(std::chrono::steady_clock::now(), give_up);
+      std::this_thread::yield();
+    }
+  }
+  // Each may begin one more below its limit; what the sockets take is not counted.
+  const uint64_t each = kMaxUnsentBytesInCrowd / kLargeBytes + 5;
+  EXPECT_LE(large_answers_, kMaxUnsentBytes / kLargeBytes + kClients * each);
+}
+
 TEST_F(UcxHostileClientTest, AClientThatAsksOnAndReadsNothingIsClosed) {
   const size_t endpoint = ConnectAndGreet();
   for (uint64_t id = 1; id <= 200'000; ++id) {

@@ -1,9 +1,9 @@
-#include "transport/ucx/buddy_allocator.h"
+#include "common/buddy_allocator.h"
 
 #include <algorithm>
 #include <bit>
 
-namespace reprise::transport {
+namespace reprise {
 
 BuddyAllocator::BuddyAllocator(size_t region_bytes) : nodes_(region_bytes / kMinBlock) {
   heads_.fill(kNone);
@@ -63,4 +63,4 @@ void BuddyAllocator::Free(size_t offset, size_t size) {
   Push(index, order);
 }
 
-}  // namespace reprise::transport
+}  // namespace reprise

@@ -15,7 +15,7 @@
 
 #include "common/limits.h"
 
-namespace reprise::transport {
+namespace reprise {
 
 class BuddyAllocator {
  public:
@@ -57,4 +57,4 @@ class BuddyAllocator {
   size_t free_bytes_ = 0;
 };
 
-}  // namespace reprise::transport
+}  // namespace reprise
