@@ -21,7 +21,8 @@ using prometheus::MetricFamily;
 using prometheus::MetricType;
 
 constexpr std::array<const char*, kMethods> kMethodNames{
-    "Unknown", "OpenSession", "Hello", "Lookup", "Publish", "Fetch", "Stat", "List", "Remove"};
+    "Unknown", "OpenSession", "Hello",  "Lookup", "Publish", "Fetch",
+    "Stat",    "List",        "Remove", "Pin",    "Warm"};
 constexpr std::array<std::string_view, 2> kCarrierNames{"ucx", "grpc"};
 
 // Seconds; 10 us to 10 s.

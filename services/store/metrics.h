@@ -28,7 +28,7 @@ namespace reprise::store {
 
 inline constexpr size_t kStatusCodes = 17;
 // One past the highest number of proto's Method.
-inline constexpr size_t kMethods = 9;
+inline constexpr size_t kMethods = 11;
 
 // Which executor a request waits for: that of lookups and fetches, or that of what takes
 // milliseconds.

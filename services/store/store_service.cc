@@ -30,9 +30,12 @@ constexpr std::array<Route, kMethods> kRoutes{{
     {HandleStat, Lane::kQuick},
     {HandleList, Lane::kSlow},
     {HandleRemove, Lane::kSlow},
+    {},
+    {},
 }};
 static_assert(v1::OPEN_SESSION == 1 && v1::LOOKUP == 3 && v1::PUBLISH == 4 && v1::FETCH == 5 &&
-              v1::STAT == 6 && v1::LIST == 7 && v1::REMOVE == 8 && v1::Method_MAX == 8);
+              v1::STAT == 6 && v1::LIST == 7 && v1::REMOVE == 8 && v1::PIN == 9 && v1::WARM == 10 &&
+              v1::Method_MAX == 10);
 
 absl::Status CheckRoute(const transport::Request& request) {
   if (request.method >= kMethods || kRoutes[request.method].handler == nullptr) {
