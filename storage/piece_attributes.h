@@ -14,7 +14,7 @@ using TenantId = uint32_t;
 
 // What publishing says about a piece, for the policy.
 struct PieceAttributes {
-  std::optional<Key> parent;  // the piece of the chunk before, same slot; nullopt for a first chunk
+  std::optional<Key> parent{};  // the piece of the chunk before, same slot; nullopt for a first chunk
   uint64_t position = 0;      // the chunk's number in its sequence
   double recompute_seconds = 0;
 };

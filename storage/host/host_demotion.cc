@@ -48,7 +48,7 @@ std::vector<std::shared_ptr<const HostPiece>> HostStore::BeginDemotion(uint64_t 
     return reached >= ahead_bytes || found.size() >= limit || seen.size() >= kMaxPiecesSeen;
   };
   if (enough()) return found;
-  policy_->ChooseVictim([&](const TrackedPiece& tracked) {
+  policy_->ChooseVictim(/*fresh_too=*/true, [&](const TrackedPiece& tracked) {
     // When a piece has gone, the one that it builds on is next.
     chain.clear();
     std::shared_ptr<HostPiece> piece = HostPiece::Of(tracked).shared_from_this();

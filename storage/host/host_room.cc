@@ -91,7 +91,7 @@ bool HostStore::MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
 bool HostStore::EvictUntil(absl::FunctionRef<bool()> fits) {
   while (!fits()) {
     // Evicting what somebody still reads would free nothing now.
-    const Victim victim = policy_->ChooseVictim([](const TrackedPiece& tracked) {
+    const Victim victim = policy_->ChooseVictim(/*fresh_too=*/true, [](const TrackedPiece& tracked) {
       return HostPiece::Of(tracked).weak_from_this().use_count() == 1;
     });
     if (victim.piece == nullptr) return false;

@@ -217,7 +217,8 @@ bool ResidentPieces::MakeRoom(uint64_t bytes) {
 }
 
 bool ResidentPieces::EvictOne() {
-  const Victim victim = policy_->ChooseVictim([](const TrackedPiece&) { return true; });
+  const Victim victim =
+      policy_->ChooseVictim(/*fresh_too=*/true, [](const TrackedPiece&) { return true; });
   if (victim.piece == nullptr) return false;
   const Number piece = static_cast<Number>(victim.piece->tag());
   if (victim.keep_planes > 0) {

@@ -24,7 +24,8 @@ class NoPolicy final : public EvictionPolicy {
   void Remove(TrackedPiece*) override {}
   void SetHeld(TrackedPiece*, bool) override {}
   void Shed(TrackedPiece*, uint32_t, uint64_t) override {}
-  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)>) override { return {}; }
+  Victim ChooseVictim(bool, absl::FunctionRef<bool(const TrackedPiece&)>) override { return {}; }
+  Victim ChooseAmong(bool, std::span<TrackedPiece* const>) override { return {}; }
   bool WorthDemoting(const TrackedPiece&) const override { return true; }
   void SetDemoted(TrackedPiece*) override {}
   size_t fixed_bytes() const override { return 0; }
