@@ -1,4 +1,4 @@
-// Stat, List and Remove: one call, one answer.
+// Stat, List, Remove, Pin and Warm: one call, one answer.
 
 #include <algorithm>
 #include <memory>
@@ -92,6 +92,18 @@ absl::StatusOr<ObjectPage> ReadList(const v1::ListReply& reply) {
 }
 
 absl::StatusOr<uint64_t> ReadRemoved(const v1::RemoveReply& reply) { return reply.removed(); }
+absl::StatusOr<uint64_t> ReadPinned(const v1::PinReply& reply) { return reply.pinned(); }
+absl::StatusOr<uint64_t> ReadWarm(const v1::WarmReply& reply) { return reply.warm(); }
+
+template <typename Request>
+absl::Status AddKeys(const std::vector<Key>& keys, std::string_view purpose, Request& request) {
+  if (keys.empty() || keys.size() > kMaxKeysPerLookup) {
+    return absl::InvalidArgumentError(absl::StrCat(keys.size(), " keys to ", std::string(purpose),
+                                                   "; one call takes 1 to ", kMaxKeysPerLookup));
+  }
+  for (const Key& key : keys) request.add_keys(std::string(key.digest.AsString()));
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -112,12 +124,10 @@ Async<ObjectPage> BeginList(Core& core, std::optional<Key> after, uint32_t limit
 }
 
 Async<uint64_t> BeginRemove(Core& core, std::vector<Key> keys, Deadline deadline) {
-  if (keys.empty() || keys.size() > kMaxKeysPerLookup) {
-    return Refused<uint64_t>(absl::InvalidArgumentError(
-        absl::StrCat(keys.size(), " keys to remove; one call takes 1 to ", kMaxKeysPerLookup)));
-  }
   v1::RemoveRequest request;
-  for (const Key& key : keys) request.add_keys(std::string(key.digest.AsString()));
+  if (absl::Status taken = AddKeys(keys, "remove", request); !taken.ok()) {
+    return Refused<uint64_t>(std::move(taken));
+  }
   return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved);
 }
 
@@ -125,6 +135,26 @@ Async<uint64_t> BeginRemoveNamespace(Core& core, const Digest& fingerprint, Dead
   v1::RemoveRequest request;
   request.set_namespace_fingerprint(std::string(fingerprint.AsString()));
   return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved);
+}
+
+Async<uint64_t> BeginPin(Core& core, const std::vector<Key>& keys, std::chrono::seconds time,
+                         Deadline deadline) {
+  v1::PinRequest request;
+  if (absl::Status taken = AddKeys(keys, "pin", request); !taken.ok()) {
+    return Refused<uint64_t>(std::move(taken));
+  }
+  request.set_ttl_s(static_cast<uint32_t>(time.count()));
+  return Begin<uint64_t, v1::PinReply>(core, deadline, v1::PIN, request, ReadPinned);
+}
+
+Async<uint64_t> BeginWarm(Core& core, const std::vector<Key>& keys, uint32_t level,
+                          Deadline deadline) {
+  v1::WarmRequest request;
+  if (absl::Status taken = AddKeys(keys, "warm", request); !taken.ok()) {
+    return Refused<uint64_t>(std::move(taken));
+  }
+  request.set_level(level);
+  return Begin<uint64_t, v1::WarmReply>(core, deadline, v1::WARM, request, ReadWarm);
 }
 
 }  // namespace reprise::client

@@ -30,10 +30,11 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
  public:
   // Without a namespace: `pieces` come encoded.
   PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces,
-                   std::optional<Namespace> name_space, bool durable)
+                   std::optional<Namespace> name_space, bool durable, std::chrono::seconds ttl)
       : OperationOf(publish_core, deadline),
         name_space_(std::move(name_space)),
         durable_(durable),
+        ttl_s_(static_cast<uint32_t>(ttl.count())),
         uploads_(pieces.size()) {
     for (size_t i = 0; i < pieces.size(); ++i) uploads_[i].piece = std::move(pieces[i]);
   }
@@ -85,6 +86,7 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
   const std::optional<Namespace> name_space_;
   // What is held counts only once the store has answered for it: a first step asks for that.
   const bool durable_;
+  const uint32_t ttl_s_;
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<size_t> open_
@@ -302,6 +304,7 @@ PublishOperation::Step PublishOperation::StepOf(size_t index) {
     step.request.set_position(piece.position);
     step.request.set_recompute_seconds(piece.recompute_seconds);
     step.request.set_durable(durable_);
+    step.request.set_ttl_s(ttl_s_);
   }
   upload.next_offset += size;
   ++upload.steps_under_way;
@@ -392,23 +395,35 @@ absl::Status PublishOperation::TakeReply(Upload& upload,
 
 }  // namespace
 
+namespace {
+
+absl::Status CheckTtl(std::chrono::seconds ttl) {
+  if (ttl.count() >= 0 && ttl.count() <= UINT32_MAX) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("a time to live of ", ttl.count(),
+                                                 " seconds; 0 to ", UINT32_MAX, " are allowed"));
+}
+
+}  // namespace
+
 Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t chunk_count,
                                   std::vector<GroupViews> views, PublishOptions options,
                                   Deadline deadline) {
+  if (absl::Status ttl = CheckTtl(options.ttl); !ttl.ok()) return Refused<PublishResult>(ttl);
   auto pieces = PlanChunks(keys, chunk_count, views, options);
   if (!pieces.ok()) return Refused<PublishResult>(pieces.status());
   return PublishOperation::Run(std::make_shared<PublishOperation>(
-      core, deadline, *std::move(pieces), keys.name_space(), options.durable));
+      core, deadline, *std::move(pieces), keys.name_space(), options.durable, options.ttl));
 }
 
 Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceOptions options,
                                        Deadline deadline) {
+  if (absl::Status ttl = CheckTtl(options.ttl); !ttl.ok()) return Refused<PublishResult>(ttl);
   auto piece = WrapContainer(std::move(container), options.position);
   if (!piece.ok()) return Refused<PublishResult>(piece.status());
   std::vector<OutgoingPiece> pieces;
   pieces.push_back(*std::move(piece));
-  return PublishOperation::Run(std::make_shared<PublishOperation>(core, deadline, std::move(pieces),
-                                                                  std::nullopt, options.durable));
+  return PublishOperation::Run(std::make_shared<PublishOperation>(
+      core, deadline, std::move(pieces), std::nullopt, options.durable, options.ttl));
 }
 
 }  // namespace reprise::client
