@@ -100,7 +100,7 @@ TEST_F(PinTest, AManyKeysCallEndsWithEachOnce) {
 
 TEST_F(PinTest, APieceWithATimeToLiveIsAMissAfterwards) {
   const Key key = KeyNumber(1);
-  const std::vector<std::byte> container = MakeContainer(key);
+  const std::vector<std::byte> container = MakeContainer(key, {});
   v1::PublishRequest request = FirstStepOf(key, container);
   request.set_ttl_s(30);
   const auto reply =

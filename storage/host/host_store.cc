@@ -17,7 +17,7 @@
 namespace reprise::storage {
 namespace {
 
-// Of the budget, what is kept for the store's own records; a piece of more than about 32 KiB takes
+// Of the budget, what is kept for the store's own records; a piece of more than about 36 KiB takes
 // less than that share.
 constexpr uint64_t kMetadataShare = 32;
 constexpr uint64_t kMinMetadataBytes = 256 * kKiB;
@@ -281,7 +281,8 @@ ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
     for (const std::shared_ptr<HostPiece>& piece : found.pieces) {
       if (!HasExpired(*piece)) page.pieces.push_back({piece->key(), piece->Summarize()});
     }
-    if (page.more) from = found.pieces.back()->key();
+    if (found.pieces.empty()) break;
+    from = found.pieces.back()->key();
   } while (page.pieces.empty() && page.more);
   return page;
 }
