@@ -88,6 +88,15 @@ absl::StatusOr<PrefixKeys> PrefixKeys::Create(const Namespace& name_space,
   return keys;
 }
 
+std::vector<Key> PrefixKeys::AllKeys(size_t chunks) const {
+  std::vector<Key> keys;
+  keys.reserve(chunks * slots_.size());
+  for (size_t chunk = 0; chunk < chunks; ++chunk) {
+    for (size_t slot = 0; slot < slots_.size(); ++slot) keys.push_back(key(chunk, slot));
+  }
+  return keys;
+}
+
 absl::StatusOr<Key> FileKey(std::string_view tenant, std::string_view name) {
   if (name.empty() || name.size() > kMaxFileNameBytes) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -79,6 +79,8 @@ class PrefixKeys {
   // The id before any token.
   const PrefixId& root() const { return prefix_ids_[0]; }
   Key key(size_t chunk, size_t slot) const { return PieceKey(prefix_id(chunk), slots_[slot]); }
+  // Of every piece of the first `chunks` chunks, chunk by chunk; at most chunk_count().
+  std::vector<Key> AllKeys(size_t chunks) const;
 
  private:
   PrefixKeys() = default;

@@ -1,4 +1,4 @@
-// Stat, List and Remove: one call to every node, one answer made of theirs.
+// Stat, List, Remove, Pin and Warm: one call to every node, one answer made of theirs.
 
 #include <algorithm>
 #include <iterator>
@@ -126,6 +126,18 @@ absl::StatusOr<ObjectPage> ReadList(const v1::ListReply& reply) {
 }
 
 absl::StatusOr<uint64_t> ReadRemoved(const v1::RemoveReply& reply) { return reply.removed(); }
+absl::StatusOr<uint64_t> ReadPinned(const v1::PinReply& reply) { return reply.pinned(); }
+absl::StatusOr<uint64_t> ReadWarm(const v1::WarmReply& reply) { return reply.warm(); }
+
+template <typename Request>
+absl::Status AddKeys(const std::vector<Key>& keys, std::string_view purpose, Request& request) {
+  if (keys.empty() || keys.size() > kMaxKeysPerLookup) {
+    return absl::InvalidArgumentError(absl::StrCat(keys.size(), " keys to ", std::string(purpose),
+                                                   "; one call takes 1 to ", kMaxKeysPerLookup));
+  }
+  for (const Key& key : keys) request.add_keys(std::string(key.digest.AsString()));
+  return absl::OkStatus();
+}
 
 bool IsBetter(const PieceState& a, const PieceState& b) { return a.planes_held > b.planes_held; }
 
@@ -177,6 +189,17 @@ absl::StatusOr<ObjectPage> MergePages(Answers<ObjectPage> answers, uint32_t limi
   return page;
 }
 
+// What names keys of one store's runs: which of several has which is for Lookup alone to tell.
+absl::StatusOr<uint64_t> OnlyAnswer(Answers<uint64_t> answers) { return std::move(answers[0]); }
+
+absl::Status CheckOneStore(const Core& core, std::string_view purpose) {
+  const size_t stores = core.stores.Current()->view->nodes.size();
+  if (stores == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("a client of ", stores, " stores cannot ",
+                                                 std::string(purpose),
+                                                 "; connect to each of them alone"));
+}
+
 absl::StatusOr<uint64_t> MergeRemoved(Answers<uint64_t> answers) {
   uint64_t removed = 0;
   for (const absl::StatusOr<uint64_t>& answer : answers) {
@@ -208,12 +231,10 @@ Async<ObjectPage> BeginList(Core& core, std::optional<Key> after, uint32_t limit
 }
 
 Async<uint64_t> BeginRemove(Core& core, std::vector<Key> keys, Deadline deadline) {
-  if (keys.empty() || keys.size() > kMaxKeysPerLookup) {
-    return Refused<uint64_t>(absl::InvalidArgumentError(
-        absl::StrCat(keys.size(), " keys to remove; one call takes 1 to ", kMaxKeysPerLookup)));
-  }
   v1::RemoveRequest request;
-  for (const Key& key : keys) request.add_keys(std::string(key.digest.AsString()));
+  if (absl::Status taken = AddKeys(keys, "remove", request); !taken.ok()) {
+    return Refused<uint64_t>(std::move(taken));
+  }
   return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved,
                                           MergeRemoved);
 }
@@ -223,6 +244,26 @@ Async<uint64_t> BeginRemoveNamespace(Core& core, const Digest& fingerprint, Dead
   request.set_namespace_fingerprint(std::string(fingerprint.AsString()));
   return Begin<uint64_t, v1::RemoveReply>(core, deadline, v1::REMOVE, request, ReadRemoved,
                                           MergeRemoved);
+}
+
+Async<uint64_t> BeginPin(Core& core, const std::vector<Key>& keys, std::chrono::seconds time,
+                         Deadline deadline) {
+  v1::PinRequest request;
+  absl::Status taken = CheckOneStore(core, "pin");
+  taken.Update(AddKeys(keys, "pin", request));
+  if (!taken.ok()) return Refused<uint64_t>(std::move(taken));
+  request.set_ttl_s(static_cast<uint32_t>(time.count()));
+  return Begin<uint64_t, v1::PinReply>(core, deadline, v1::PIN, request, ReadPinned, OnlyAnswer);
+}
+
+Async<uint64_t> BeginWarm(Core& core, const std::vector<Key>& keys, uint32_t level,
+                          Deadline deadline) {
+  v1::WarmRequest request;
+  absl::Status taken = CheckOneStore(core, "warm");
+  taken.Update(AddKeys(keys, "warm", request));
+  if (!taken.ok()) return Refused<uint64_t>(std::move(taken));
+  request.set_level(level);
+  return Begin<uint64_t, v1::WarmReply>(core, deadline, v1::WARM, request, ReadWarm, OnlyAnswer);
 }
 
 }  // namespace reprise::client

@@ -6,6 +6,7 @@
 
 #include "client/connector.h"
 #include "client/entry_points.h"
+#include "client/operation.h"
 #include "client/reprise.h"
 #include "common/limits.h"
 
@@ -98,6 +99,21 @@ class ConnectedClient final : public Client {
   }
   Async<uint64_t> RemoveNamespace(const Digest& fingerprint, Deadline deadline) override {
     return BeginRemoveNamespace(core_, fingerprint, deadline);
+  }
+  Async<uint64_t> Pin(std::vector<Key> keys, std::chrono::seconds time,
+                      Deadline deadline) override {
+    if (time.count() < 1 || time > kMaxPin) {
+      return Refused<uint64_t>(absl::InvalidArgumentError(
+          absl::StrCat("a pin for ", time.count(), " seconds; 1 to ",
+                       std::chrono::seconds(kMaxPin).count(), " are allowed")));
+    }
+    return BeginPin(core_, keys, time, deadline);
+  }
+  Async<uint64_t> Unpin(std::vector<Key> keys, Deadline deadline) override {
+    return BeginPin(core_, keys, std::chrono::seconds(0), deadline);
+  }
+  Async<uint64_t> Warm(std::vector<Key> keys, uint32_t level, Deadline deadline) override {
+    return BeginWarm(core_, keys, level, deadline);
   }
   std::string_view carrier() const override { return core_.stores.carrier(); }
   ClientCounters counters() const override { return core_.counters.Read(); }

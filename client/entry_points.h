@@ -42,6 +42,12 @@ Async<ObjectPage> BeginList(Core& core, std::optional<Key> after, uint32_t limit
 Async<uint64_t> BeginRemove(Core& core, std::vector<Key> keys, Deadline deadline);
 Async<uint64_t> BeginRemoveNamespace(Core& core, const Digest& fingerprint, Deadline deadline);
 
+// Of no time: ends the pins.
+Async<uint64_t> BeginPin(Core& core, const std::vector<Key>& keys, std::chrono::seconds time,
+                         Deadline deadline);
+Async<uint64_t> BeginWarm(Core& core, const std::vector<Key>& keys, uint32_t level,
+                          Deadline deadline);
+
 // What the store says about a piece; nullopt when it holds none, or when what it says makes no
 // sense.
 std::optional<PieceState> ReadPieceInfo(const v1::PieceInfo& info);

@@ -19,7 +19,7 @@ void OutgoingCopy::CompareHeld(const OutgoingPiece& piece, bool durable) {
   if (!durable && held && piece.IsReachedBy(*held)) outcome = Outcome::kAlreadyHeld;
 }
 
-v1::PublishRequest OutgoingCopy::NextStep(const OutgoingPiece& piece, bool durable,
+v1::PublishRequest OutgoingCopy::NextStep(const OutgoingPiece& piece, bool durable, uint32_t ttl_s,
                                           SharedBytes& bulk) {
   // Where the store goes on from what it has is in its first answer; nothing is sent in vain.
   const bool only_asks = !opened && held && (piece.IsBegunBy(*held) || piece.IsReachedBy(*held));
@@ -40,6 +40,7 @@ v1::PublishRequest OutgoingCopy::NextStep(const OutgoingPiece& piece, bool durab
     request.set_position(piece.position);
     request.set_recompute_seconds(piece.recompute_seconds);
     request.set_durable(durable);
+    request.set_ttl_s(ttl_s);
   }
   next_offset += size;
   ++steps_under_way;

@@ -43,7 +43,8 @@ struct OutgoingCopy {
   void CompareHeld(const OutgoingPiece& piece, bool durable);
 
   // The next part of an encoded piece, as a request and `bulk`.
-  v1::PublishRequest NextStep(const OutgoingPiece& piece, bool durable, SharedBytes& bulk);
+  v1::PublishRequest NextStep(const OutgoingPiece& piece, bool durable, uint32_t ttl_s,
+                              SharedBytes& bulk);
   // Its answer. INTERNAL when that makes no sense.
   absl::Status TakeReply(const OutgoingPiece& piece, std::string_view message);
 };

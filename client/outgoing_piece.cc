@@ -54,6 +54,12 @@ SharedBytes UnsentBytes::Keep(std::shared_ptr<UnsentBytes> self, std::vector<std
   return SharedBytes(ByteSpan(encoded_), std::move(self));
 }
 
+absl::Status CheckTtl(std::chrono::seconds ttl) {
+  if (ttl.count() >= 0 && ttl.count() <= UINT32_MAX) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("a time to live of ", ttl.count(),
+                                                 " seconds; 0 to ", UINT32_MAX, " are allowed"));
+}
+
 absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, uint32_t chunk_count,
                                                       std::span<const GroupViews> views,
                                                       const PublishOptions& options) {
@@ -61,6 +67,7 @@ absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, ui
   REPRISE_RETURN_IF_ERROR(CheckChunks(keys, options.first_chunk, chunk_count));
   REPRISE_RETURN_IF_ERROR(CheckViews(name_space, chunk_count, views));
   REPRISE_RETURN_IF_ERROR(CheckProfile(name_space, options.profile.get()));
+  REPRISE_RETURN_IF_ERROR(CheckTtl(options.ttl));
   const uint32_t slots = static_cast<uint32_t>(keys.pieces_per_chunk());
   std::vector<OutgoingPiece> pieces;
   pieces.reserve(size_t{chunk_count} * slots);

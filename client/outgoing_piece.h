@@ -70,9 +70,12 @@ struct OutgoingPiece {
 // Whether what is held is exact, so that no encoding of the same tensors could add to it.
 bool IsExact(const PieceState& state);
 
+// INVALID_ARGUMENT for what the wire does not carry.
+absl::Status CheckTtl(std::chrono::seconds ttl);
+
 // Every piece of `chunk_count` chunks from options.first_chunk on, none encoded yet. `views` are
 // borrowed by the pieces. INVALID_ARGUMENT when chunks, views or the profile do not match the
-// keys.
+// keys, or for a time to live as above.
 absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, uint32_t chunk_count,
                                                       std::span<const GroupViews> views,
                                                       const PublishOptions& options);

@@ -1,10 +1,9 @@
 // Publish: pieces on their way to the stores.
 //
-// The stores are asked first what they hold. What one of them does not is then encoded, once, piece
-// by piece on the client's encoder threads and only a little ahead of what is being sent, and goes
-// to each in steps of one part, a bounded number at a time. A piece's memory is given back when its
-// last step has been answered. Only encoding turns read the caller's tensors, and the result waits
-// for the last. A node that fails gets nothing more.
+// The stores are asked first what they hold. What one of them lacks is encoded once, piece by piece
+// on the client's encoder threads, only a little ahead of what is being sent, and goes to each in
+// steps of one part, a bounded number at a time. A piece's memory is given back when its last step
+// has been answered. Only encoding turns read the caller's tensors; the result waits for the last.
 
 #include <algorithm>
 #include <map>
@@ -32,7 +31,8 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
 
   // Without a namespace: `pieces` come encoded.
   PublishOperation(Core& publish_core, Deadline deadline, std::vector<OutgoingPiece> pieces,
-                   Place place, std::optional<Namespace> name_space, bool durable);
+                   Place place, std::optional<Namespace> name_space, bool durable,
+                   std::chrono::seconds ttl);
 
  private:
   struct Step {
@@ -79,6 +79,7 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
 
   const std::optional<Namespace> name_space_;
   const bool durable_;
+  const uint32_t ttl_s_;
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<Destination> destinations_ ABSL_GUARDED_BY(uploads_mutex_);
@@ -98,10 +99,12 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
 
 PublishOperation::PublishOperation(Core& publish_core, Deadline deadline,
                                    std::vector<OutgoingPiece> pieces, Place place,
-                                   std::optional<Namespace> name_space, bool durable)
+                                   std::optional<Namespace> name_space, bool durable,
+                                   std::chrono::seconds ttl)
     : OperationOf(publish_core, deadline),
       name_space_(std::move(name_space)),
       durable_(durable),
+      ttl_s_(static_cast<uint32_t>(ttl.count())),
       uploads_(pieces.size()) {
   std::map<uint32_t, uint32_t> places;  // of nodes, in destinations_
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -339,7 +342,7 @@ void PublishOperation::GiveUp(Destination& destination, absl::Status failure) {
 PublishOperation::Step PublishOperation::StepOf(Destination& destination, CopyAt at) {
   Upload& upload = uploads_[at.upload];
   Step step{.node = destination.node, .at = at, .request = {}, .bulk = {}};
-  step.request = upload.copies[at.copy].NextStep(upload.piece, durable_, step.bulk);
+  step.request = upload.copies[at.copy].NextStep(upload.piece, durable_, ttl_s_, step.bulk);
   ++destination.steps_under_way;
   ++steps_under_way_;
   return step;
@@ -427,11 +430,12 @@ Async<PublishResult> BeginPublish(Core& core, const PrefixKeys& keys, uint32_t c
     return placement->OfChunk(static_cast<uint32_t>(piece.position));
   };
   return PublishOperation::Run(std::make_shared<PublishOperation>(
-      core, deadline, *std::move(pieces), place, keys.name_space(), options.durable));
+      core, deadline, *std::move(pieces), place, keys.name_space(), options.durable, options.ttl));
 }
 
 Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceOptions options,
                                        Deadline deadline) {
+  if (absl::Status ttl = CheckTtl(options.ttl); !ttl.ok()) return Refused<PublishResult>(ttl);
   auto piece = WrapContainer(std::move(container), options.position);
   if (!piece.ok()) return Refused<PublishResult>(piece.status());
   std::vector<OutgoingPiece> pieces;
@@ -440,7 +444,7 @@ Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceO
     return PlaceUnit(view, lone.key.digest, core.options.replicas);
   };
   return PublishOperation::Run(std::make_shared<PublishOperation>(
-      core, deadline, std::move(pieces), place, std::nullopt, options.durable));
+      core, deadline, std::move(pieces), place, std::nullopt, options.durable, options.ttl));
 }
 
 }  // namespace reprise::client

@@ -94,11 +94,15 @@ struct PublishOptions {
   // Done only when what is held of every piece survives the store's process and power loss, also of
   // what was held before; that is encoded too, to say which. FAILED_PRECONDITION without a disk.
   bool durable = false;
+  // So long after it was stored each piece is of no use any more, and absent; 0: it stays until it
+  // is evicted. What was held before keeps the time it has.
+  std::chrono::seconds ttl{0};
 };
 
 struct PieceOptions {
-  uint64_t position = 0;  // the chunk's in its sequence
-  bool durable = false;   // as in PublishOptions
+  uint64_t position = 0;        // the chunk's in its sequence
+  bool durable = false;         // as in PublishOptions
+  std::chrono::seconds ttl{0};  // as in PublishOptions
 };
 
 // A step of a plan: one chunk, or some of its layers.
@@ -184,6 +188,20 @@ class Client {
   // How many were removed; of several stores, every one's copies count.
   virtual Async<uint64_t> Remove(std::vector<Key> keys, Deadline deadline) = 0;
   virtual Async<uint64_t> RemoveNamespace(const Digest& fingerprint, Deadline deadline) = 0;
+
+  // ---- what is kept, and where ----
+  // All take 1 to kMaxKeysPerLookup keys; PrefixKeys::AllKeys has those of a prefix.
+
+  // Keeps what is held of each key from eviction for `time` (1 second to kMaxPin); a longer pin
+  // that is there stays. How many of them are held and pinned now. RESOURCE_EXHAUSTED, saying how
+  // many were pinned, when the tenant has pinned as much as it may.
+  virtual Async<uint64_t> Pin(std::vector<Key> keys, std::chrono::seconds time,
+                              Deadline deadline) = 0;
+  // How many of them were pinned.
+  virtual Async<uint64_t> Unpin(std::vector<Key> keys, Deadline deadline) = 0;
+  // Brings pieces from the store's disk into its memory, in order and up to `level`, until one is
+  // absent or would push out what came or was used last. How many leading ones are there then.
+  virtual Async<uint64_t> Warm(std::vector<Key> keys, uint32_t level, Deadline deadline) = 0;
 
   // "ucx" or "grpc"; what the data path runs on now.
   virtual std::string_view carrier() const = 0;

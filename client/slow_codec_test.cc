@@ -31,6 +31,7 @@ class SlowFetch final : public OperationOf<bool, FetchOperation> {
   int decoded_here() const { return decoded_here_; }
 
  private:
+  const Replicas& ReplicasOf(uint32_t /*piece*/) const override { return only_; }
   absl::Status TakeMeta(uint32_t, const PieceMeta&, ByteSpan, uint32_t) override {
     return absl::OkStatus();
   }
@@ -47,6 +48,7 @@ class SlowFetch final : public OperationOf<bool, FetchOperation> {
     Finish(!missed_);
   }
 
+  const Replicas only_{0};
   std::atomic<int>& decoded_;
   std::atomic<int> decoded_here_{0};
   bool missed_ = false;
@@ -58,8 +60,11 @@ class SlowCodecTest : public ClientTest {
   SlowCodecTest()
       : keys_(SampleKeys(AttentionNamespace(), 16)),
         core_(std::make_unique<Core>(
-            std::make_unique<LoopbackConnector>([this] { return server_.get(); }), ClientOptions{},
-            Clock::Steady())) {
+            std::make_unique<StaticMembership>(View{.epoch = 0, .nodes = {Node{}}}),
+            [this](const Node&) {
+              return std::make_unique<LoopbackConnector>([this] { return server_.get(); });
+            },
+            ClientOptions{}, Clock::Steady())) {
     Publish(keys_, 16, 1);
     for (uint32_t i = 0; i < kOthers; ++i) others_.push_back(SlowFetch::Run(Make(Soon())));
     // By then all have begun, and what comes is bounded by their credit.

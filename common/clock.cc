@@ -10,6 +10,11 @@ namespace {
 class SteadyClock final : public Clock {
  public:
   TimePoint Now() const override { return std::chrono::steady_clock::now(); }
+  uint32_t WallSeconds() const override {
+    const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<uint32_t>(
+        std::chrono::duration_cast<std::chrono::seconds>(since_epoch).count());
+  }
 };
 
 }  // namespace
@@ -22,6 +27,11 @@ const Clock& Clock::Steady() {
 ManualClock::ManualClock(TimePoint start) : now_ns_(Duration(start.time_since_epoch()).count()) {}
 
 TimePoint ManualClock::Now() const { return TimePoint(Duration(now_ns_.load())); }
+
+uint32_t ManualClock::WallSeconds() const {
+  return static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(Duration(now_ns_.load())).count());
+}
 
 void ManualClock::Advance(Duration by) { now_ns_.fetch_add(by.count()); }
 

@@ -1,12 +1,13 @@
 // Time as an injected interface, so that a test can stop it, and deadlines on it.
 //
-// Monotonic time only: nothing in Reprise may depend on the wall clock going forward. Clock
-// implementations are thread-safe.
+// Everything is timed by monotonic time; nothing may depend on the wall clock going forward. That
+// only says when what outlives the process expires. Clock implementations are thread-safe.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <compare>
+#include <cstdint>
 
 namespace reprise {
 
@@ -17,16 +18,19 @@ class Clock {
  public:
   virtual ~Clock() = default;
   virtual TimePoint Now() const = 0;
+  // Seconds since 1970, UTC; 32 bits last until 2106.
+  virtual uint32_t WallSeconds() const = 0;
 
   // The machine's steady clock; lives for ever.
   static const Clock& Steady();
 };
 
-// A clock that moves only when told to. Thread-safe.
+// A clock that moves only when told to, its wall time too. Thread-safe.
 class ManualClock final : public Clock {
  public:
   explicit ManualClock(TimePoint start = TimePoint{} + std::chrono::hours(1));
   TimePoint Now() const override;
+  uint32_t WallSeconds() const override;
   void Advance(Duration by);
 
  private:

@@ -44,6 +44,7 @@ inline constexpr size_t kMaxKeysPerList = 1024;
 inline constexpr size_t kMaxTenantNameBytes = 256;
 inline constexpr size_t kMaxNamespaceBytes = 64 * kKiB;
 inline constexpr std::chrono::milliseconds kMaxHold{60'000};
+inline constexpr std::chrono::hours kMaxPin{24};
 
 // Tenants that one store knows.
 inline constexpr size_t kMaxTenants = 4096;

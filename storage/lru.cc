@@ -113,7 +113,18 @@ void LruPolicy::SetHeld(TrackedPiece* piece, bool held) {
   }
 }
 
-Victim LruPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
+Victim LruPolicy::ChooseAmong(bool /*fresh_too*/, std::span<TrackedPiece* const> pieces) {
+  Node* oldest = nullptr;
+  for (TrackedPiece* const piece : pieces) {
+    Node* const node = static_cast<Node*>(piece);
+    if (!node->may_be_victim()) continue;
+    if (oldest == nullptr || node->last_use < oldest->last_use) oldest = node;
+  }
+  return {.piece = oldest};
+}
+
+Victim LruPolicy::ChooseVictim(bool /*fresh_too*/,
+                               absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
   Links* listed = in_use_order_->newer;
   auto late = late_.begin();
   while (listed != in_use_order_.get() || late != late_.end()) {

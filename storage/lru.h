@@ -11,6 +11,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_set.h"
@@ -38,7 +39,10 @@ class LruPolicy final : public EvictionPolicy {
   // Everything is: plain LRU writes through.
   bool WorthDemoting(const TrackedPiece& /*piece*/) const override { return true; }
   void SetDemoted(TrackedPiece* /*piece*/) override {}
-  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
+  // Nothing is fresh.
+  Victim ChooseVictim(bool fresh_too,
+                      absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
+  Victim ChooseAmong(bool fresh_too, std::span<TrackedPiece* const> pieces) override;
   size_t fixed_bytes() const override;
   size_t bytes_per_piece() const override;
 

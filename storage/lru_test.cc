@@ -46,7 +46,7 @@ class LruTest : public ::testing::Test {
   // Evicts everything that may go.
   std::vector<uint64_t> Drain() {
     std::vector<uint64_t> order;
-    while (const TrackedPiece* victim = policy_.ChooseVictim(kAny).piece) {
+    while (const TrackedPiece* victim = policy_.ChooseVictim(true, kAny).piece) {
       order.push_back(victim->tag());
       Remove(victim->tag());
     }
@@ -62,16 +62,16 @@ TEST_F(LruTest, EvictsInOrderOfLastUse) {
   Use(1);
   Use(0);
   EXPECT_THAT(Drain(), ElementsAre(2, 3, 4, 1, 0));
-  EXPECT_EQ(policy_.ChooseVictim(kAny).piece, nullptr);
+  EXPECT_EQ(policy_.ChooseVictim(true, kAny).piece, nullptr);
 }
 
 TEST_F(LruTest, PassesOverWhatMayNotGo) {
   for (uint64_t id = 0; id < 4; ++id) Insert(id);
   const TrackedPiece* victim =
-      policy_.ChooseVictim([](const TrackedPiece& piece) { return piece.tag() >= 2; }).piece;
+      policy_.ChooseVictim(true, [](const TrackedPiece& piece) { return piece.tag() >= 2; }).piece;
   ASSERT_NE(victim, nullptr);
   EXPECT_EQ(victim->tag(), 2u);
-  EXPECT_EQ(policy_.ChooseVictim([](const TrackedPiece&) { return false; }).piece, nullptr);
+  EXPECT_EQ(policy_.ChooseVictim(true, [](const TrackedPiece&) { return false; }).piece, nullptr);
 }
 
 TEST_F(LruTest, DescendantsGoBeforeAncestors) {
@@ -196,7 +196,8 @@ TEST_F(LruTest, RandomCallsAgreeWithASearchOverAllPieces) {
         }
         const TrackedPiece* victim =
             policy_
-                .ChooseVictim([banned](const TrackedPiece& piece) { return piece.tag() != banned; })
+                .ChooseVictim(true,
+                              [banned](const TrackedPiece& piece) { return piece.tag() != banned; })
                 .piece;
         ASSERT_EQ(victim != nullptr, expected.has_value());
         if (victim == nullptr) break;

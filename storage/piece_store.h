@@ -83,6 +83,13 @@ class Upload {
   virtual absl::StatusOr<CommitOutcome> Commit() = 0;
 };
 
+// What one tenant may hold, in bytes of pieces; 0: whatever there is room for. Above it, its own
+// pieces go for what it brings, and never another's.
+struct TenantQuota {
+  uint64_t memory_bytes = 0;
+  uint64_t disk_bytes = 0;
+};
+
 struct ListPage {
   struct Entry {
     Key key;
@@ -108,6 +115,7 @@ struct DiskUsage {
   uint64_t demoted_pieces = 0;  // copied ahead of eviction from memory
   uint64_t demoted_bytes = 0;
   uint64_t persisted_pieces = 0;  // made durable
+  uint64_t bytes_under_pins = 0;
   uint64_t evicted_pieces = 0;
   uint64_t shed_pieces = 0;
   uint64_t scrubbed_bytes = 0;  // read in the background, to find what the disk lost
@@ -122,6 +130,7 @@ struct StoreUsage {
   uint64_t bytes_budget = 0;
   uint64_t bytes_metadata = 0;  // of bytes_used, what the store keeps beside the pieces' own bytes
   uint64_t bytes_held = 0;
+  uint64_t bytes_under_pins = 0;
   uint64_t bytes_pinned = 0;  // removed or evicted, but still referenced
   uint64_t uploads = 0;
   uint64_t evicted_pieces = 0;  // since start
@@ -160,6 +169,10 @@ class PieceStore {
   using Opened = absl::AnyInvocable<void(PieceRef) &&>;
   virtual void Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) = 0;
 
+  // As Open, but ahead of any reader: nothing that came or was used last is evicted for it, and it
+  // is nullptr, without further ado, when there is no room then.
+  virtual void Warm(TenantId tenant, const Key& key, uint32_t level, Opened opened) = 0;
+
   // Makes what is held of that content under the key survive the process and power loss; `done` is
   // called once, as Open's. NOT_FOUND when it is not held; FAILED_PRECONDITION when this store
   // keeps nothing on a disk; RESOURCE_EXHAUSTED, INTERNAL and others when the disk does not take
@@ -177,9 +190,23 @@ class PieceStore {
   // less, or may not be held (bounded share of the budget).
   virtual bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) = 0;
 
-  // Drops the piece, holds or not. False when absent. Unless `expected` is nullptr, only if that
-  // very piece is still held: the same content published anew is another one, with bytes of its
-  // own.
+  // Keeps all that is held of `key` in one tier or another until `until` (kMaxPin from now at
+  // most): it is neither evicted nor shed. A longer pin that is there stays; what replaces the
+  // piece is pinned too. `done` is called once, as Open's: NOT_FOUND when it is absent,
+  // RESOURCE_EXHAUSTED, with the numbers, beyond the tenant's or all tenants' share of the budget;
+  // what Persist says where it has to go to a disk first, which may take more than memory.
+  // Forgotten at a restart.
+  using Pinned = absl::AnyInvocable<void(absl::Status) &&>;
+  virtual void Pin(TenantId tenant, const Key& key, Deadline until, Pinned done) = 0;
+  // False when it is not pinned.
+  virtual bool Unpin(TenantId tenant, const Key& key) = 0;
+
+  // From now on; what is above it already goes at once, as far as it may.
+  virtual void SetQuota(TenantId tenant, const TenantQuota& quota) = 0;
+
+  // Drops the piece, holds and pins or not. False when absent. Unless `expected` is nullptr, only
+  // if that very piece is still held: the same content published anew is another one, with bytes of
+  // its own.
   virtual bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected) = 0;
   // Drops every piece of the tenant under that namespace; returns how many. A piece published
   // meanwhile may stay.

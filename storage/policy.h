@@ -74,9 +74,14 @@ class EvictionPolicy {
   virtual void Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t size_bytes) = 0;
 
   // What to give up next; the tier does so and calls Remove, or Shed. Pieces that `can_evict` turns
-  // down are passed over. A piece never goes whole while one that builds on it is resident, so
-  // giving up what is named leaves no hole in a prefix.
-  virtual Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) = 0;
+  // down are passed over, and unless `fresh_too` those that came or were used last, where the
+  // policy tells them apart: whoever brings in what may be used later has to leave them. A piece
+  // never goes whole while one that builds on it is resident, so giving up what is named leaves no
+  // hole in a prefix.
+  virtual Victim ChooseVictim(bool fresh_too,
+                              absl::FunctionRef<bool(const TrackedPiece&)> can_evict) = 0;
+  // The same, but one of `pieces`: for a tenant that is above its quota.
+  virtual Victim ChooseAmong(bool fresh_too, std::span<TrackedPiece* const> pieces) = 0;
 
   // Whether the piece, which is to leave this tier soon, is worth a write to the next: most pieces
   // are never used again, and those would only wear a disk.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/limits.h"
 #include "common/log.h"
 
@@ -133,7 +135,12 @@ PieceRef TieredStore::Peek(TenantId tenant, const Key& key) const {
 
 void TieredStore::Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) {
   if (saver_->Hides(tenant, key)) return std::move(opened)(Find(tenant, key));
-  loader_->Open(tenant, key, level, std::move(opened));
+  loader_->Open(tenant, key, level, PieceLoader::Wanted::kNow, std::move(opened));
+}
+
+void TieredStore::Warm(TenantId tenant, const Key& key, uint32_t level, Opened opened) {
+  if (saver_->Hides(tenant, key)) return std::move(opened)(Find(tenant, key));
+  loader_->Open(tenant, key, level, PieceLoader::Wanted::kLater, std::move(opened));
 }
 
 void TieredStore::Persist(TenantId tenant, const Key& key, const ContentId& content,
@@ -148,6 +155,32 @@ absl::StatusOr<TenantId> TieredStore::TenantFor(std::string_view name) {
 bool TieredStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
   if (host_->Hold(tenant, key, level, until)) return true;
   return !saver_->Hides(tenant, key) && nvme_->Hold(tenant, key, level, until);
+}
+
+void TieredStore::Pin(TenantId tenant, const Key& key, Deadline until, Pinned done) {
+  const std::optional<PieceSummary> piece = Describe(tenant, key);
+  if (!piece.has_value()) {
+    return std::move(done)(
+        absl::NotFoundError(absl::StrCat("piece ", key.digest.Hex(), " is not held")));
+  }
+  const std::optional<PieceSummary> below = nvme_->Describe(tenant, key);
+  if (below.has_value() && below->content_id == piece->content_id &&
+      below->planes_held >= piece->planes_held && !saver_->Hides(tenant, key)) {
+    return std::move(done)(nvme_->Pin(tenant, key, until));
+  }
+  saver_->Persist(tenant, key, piece->content_id,
+                  [this, tenant, key, until, done = std::move(done)](absl::Status status) mutable {
+                    if (status.ok()) status = nvme_->Pin(tenant, key, until);
+                    std::move(done)(std::move(status));
+                  });
+}
+
+bool TieredStore::Unpin(TenantId tenant, const Key& key) { return nvme_->Unpin(tenant, key); }
+
+void TieredStore::SetQuota(TenantId tenant, const TenantQuota& quota) {
+  host_->SetQuota(tenant, quota);
+  nvme_->SetQuota(tenant, quota.disk_bytes);
+  saver_->LookAheadWithin(quota.memory_bytes);
 }
 
 bool TieredStore::Remove(TenantId tenant, const Key& key, const HeldPiece* expected) {
@@ -227,6 +260,7 @@ StoreUsage TieredStore::usage() const {
                          .demoted_pieces = writes.demoted_pieces,
                          .demoted_bytes = writes.demoted_bytes,
                          .persisted_pieces = writes.persisted_pieces,
+                         .bytes_under_pins = nvme.bytes_under_pins,
                          .evicted_pieces = nvme.evicted_pieces,
                          .shed_pieces = nvme.shed_pieces,
                          .scrubbed_bytes = nvme.scrubbed_bytes,

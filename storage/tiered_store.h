@@ -51,10 +51,15 @@ class TieredStore final : public PieceStore {
   PieceRef Find(TenantId tenant, const Key& key) override;
   PieceRef Peek(TenantId tenant, const Key& key) const override;
   void Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) override;
+  void Warm(TenantId tenant, const Key& key, uint32_t level, Opened opened) override;
   void Persist(TenantId tenant, const Key& key, const ContentId& content, Persisted done) override;
   absl::StatusOr<TenantId> TenantFor(std::string_view name) override;
   // A piece is held where it reaches the level, in memory if both tiers do.
   bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) override;
+  // On the disk, where the piece is written first unless it is there; memory may then do without.
+  void Pin(TenantId tenant, const Key& key, Deadline until, Pinned done) override;
+  bool Unpin(TenantId tenant, const Key& key) override;
+  void SetQuota(TenantId tenant, const TenantQuota& quota) override;
   // With `expected`, only the copy in memory: the disk's may be intact.
   bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected) override;
   uint64_t RemoveNamespace(TenantId tenant, const Digest& fingerprint) override;

@@ -120,10 +120,9 @@ int Run(const std::vector<std::string>& args) {
     Fetch(options, {args.begin() + 3, args.end()});
     return 0;
   }
-  auto connector = client::NetworkConnector::Create(options);
-  if (!connector.ok()) Fail(connector.status());
-  if (args[2] == "hold") Hold(**connector, std::stoul(args[3]));
-  if (args[2] == "churn") Churn(**connector, std::stoul(args[3]));
+  client::NetworkConnector connector(options, options.address);
+  if (args[2] == "hold") Hold(connector, std::stoul(args[3]));
+  if (args[2] == "churn") Churn(connector, std::stoul(args[3]));
   return 0;
 }
 

@@ -147,8 +147,8 @@ void Replay::Insert(Tier& tier, BlockId block, uint32_t planes) {
 
 void Replay::MakeRoom(Tier& tier) {
   while (tier.used_bytes > tier.rules.capacity_bytes) {
-    const storage::Victim victim =
-        tier.rules.policy->ChooseVictim([&tier](const storage::TrackedPiece& piece) {
+    const storage::Victim victim = tier.rules.policy->ChooseVictim(
+        /*fresh_too=*/true, [&tier](const storage::TrackedPiece& piece) {
           return !tier.rules.leaves_only || tier.held[piece.tag()].children == 0;
         });
     if (victim.piece == nullptr) std::abort();  // nothing is held or read here

@@ -21,7 +21,7 @@ storage::TrackedPiece* RivalPolicy::Insert(const storage::PolicyPiece& piece) {
   return &tracked;
 }
 
-storage::Victim LfuPolicy::ChooseVictim(CanEvict can_evict) {
+storage::Victim LfuPolicy::ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) {
   for (const auto& [count, last, block] : order_) {
     if (can_evict(PieceOf(block))) return Named(block);
   }
@@ -50,7 +50,7 @@ S3FifoPolicy::S3FifoPolicy(size_t blocks, size_t capacity)
       ghost_capacity_(capacity - small_capacity_),
       states_(blocks) {}
 
-storage::Victim S3FifoPolicy::ChooseVictim(CanEvict can_evict) {
+storage::Victim S3FifoPolicy::ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) {
   BlockId victim = Trace::kNone;
   if (small_.size() >= small_capacity_) victim = FromSmall(can_evict);
   if (victim == Trace::kNone) victim = FromMain(can_evict);
@@ -118,7 +118,7 @@ BlockId S3FifoPolicy::FromMain(CanEvict can_evict) {
 ArcPolicy::ArcPolicy(size_t blocks, size_t capacity)
     : RivalPolicy(blocks), capacity_(capacity), states_(blocks) {}
 
-storage::Victim ArcPolicy::ChooseVictim(CanEvict can_evict) {
+storage::Victim ArcPolicy::ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) {
   const bool in_frequent_ghosts = states_[coming_].where == kFrequentGhost;
   const auto recent = static_cast<double>(SizeOf(kRecent));
   const bool from_recent =
@@ -182,7 +182,7 @@ OptimalPolicy::OptimalPolicy(const Trace& trace)
   }
 }
 
-storage::Victim OptimalPolicy::ChooseVictim(CanEvict can_evict) {
+storage::Victim OptimalPolicy::ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) {
   for (auto at = order_.rbegin(); at != order_.rend(); ++at) {
     const BlockId block = std::get<2>(*at);
     if (can_evict(PieceOf(block))) return Named(block);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <list>
 #include <set>
+#include <span>
 #include <tuple>
 #include <vector>
 
@@ -31,6 +32,11 @@ class RivalPolicy : public storage::EvictionPolicy {
   void Shed(storage::TrackedPiece* /*piece*/, uint32_t /*planes*/, uint64_t /*bytes*/) final {}
   bool WorthDemoting(const storage::TrackedPiece& /*piece*/) const final { return true; }
   void SetDemoted(storage::TrackedPiece* /*piece*/) final {}
+  // There is one tenant in a trace, without a quota.
+  storage::Victim ChooseAmong(bool /*fresh_too*/,
+                              std::span<storage::TrackedPiece* const> /*pieces*/) final {
+    return {};
+  }
   size_t fixed_bytes() const final { return 0; }
   size_t bytes_per_piece() const final { return 0; }
 
@@ -59,7 +65,7 @@ class RivalPolicy : public storage::EvictionPolicy {
 class LfuPolicy final : public RivalPolicy {
  public:
   explicit LfuPolicy(size_t blocks) : RivalPolicy(blocks), uses_(blocks) {}
-  storage::Victim ChooseVictim(CanEvict can_evict) override;
+  storage::Victim ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) override;
 
  private:
   struct Uses {
@@ -80,7 +86,7 @@ class LfuPolicy final : public RivalPolicy {
 class S3FifoPolicy final : public RivalPolicy {
  public:
   S3FifoPolicy(size_t blocks, size_t capacity);
-  storage::Victim ChooseVictim(CanEvict can_evict) override;
+  storage::Victim ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) override;
 
  private:
   enum class Queue : uint8_t { kNone, kSmall, kMain, kGhosts };
@@ -109,7 +115,7 @@ class S3FifoPolicy final : public RivalPolicy {
 class ArcPolicy final : public RivalPolicy {
  public:
   ArcPolicy(size_t blocks, size_t capacity);
-  storage::Victim ChooseVictim(CanEvict can_evict) override;
+  storage::Victim ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) override;
   void Announce(size_t request, BlockId block) override;
 
  private:
@@ -139,7 +145,7 @@ class OptimalPolicy final : public RivalPolicy {
  public:
   explicit OptimalPolicy(const Trace& trace);
   void Announce(size_t request, BlockId /*block*/) override { now_ = request; }
-  storage::Victim ChooseVictim(CanEvict can_evict) override;
+  storage::Victim ChooseVictim(bool /*fresh_too*/, CanEvict can_evict) override;
 
  private:
   void OnInsert(BlockId block) override;

@@ -36,6 +36,7 @@ struct AllFlags {
   PutFlags put;
   GetFlags get;
   CalibrateFlags calibrate;
+  KeepFlags keep;  // of whichever of pin, unpin and warm it is
   StatFlags stat;
   ListFlags list;
   RemoveFlags remove;
@@ -165,6 +166,8 @@ void AddPut(CLI::App& app, PutFlags& flags) {
   command.add_flag("--replace", flags.replace, "Put it in the place of other content");
   command.add_flag("--durable", flags.durable,
                    "Return once it survives a crash of the store and power loss");
+  command.add_option("--ttl", flags.ttl_s, "Absent again after so long [0: it stays]")
+      ->type_name("SECONDS");
   CLI::Option* name =
       command.add_option("NAME", flags.name, "What to call it; with --piece, the FILE");
   CLI::Option* file = command.add_option("FILE", flags.file, "The file (- is standard input)");
@@ -254,6 +257,41 @@ void AddCalibrate(CLI::App& app, CalibrateFlags& flags) {
   command.final_callback([&flags] {
     if (flags.output == "-") throw CLI::ValidationError("calibrate needs --output FILE");
   });
+}
+
+CLI::App& AddKeep(CLI::App& app, const std::string& name, const std::string& purpose,
+                  KeepFlags& flags) {
+  CLI::App& command = *app.add_subcommand(name, purpose);
+  CLI::Option* kv = AddKv(command, flags.kv, "The KV of this dump's tokens instead of objects");
+  command.add_option("NAME", flags.names, "Files that `put` stored");
+  command.add_option("--key", flags.keys_hex, "Pieces by key")->type_name("HEX")->check(CheckHex);
+  AddStoreFlags(command, flags.store, true);
+  command.final_callback([&flags, kv] {
+    const bool some = !flags.names.empty() || !flags.keys_hex.empty();
+    if (some == (kv->count() > 0)) throw CLI::ValidationError("give NAMEs, --key or --kv");
+  });
+  return command;
+}
+
+void AddKeepCommands(CLI::App& app, KeepFlags& flags) {
+  CLI::App& pin = AddKeep(app, "pin", "Keep objects from eviction for a while", flags);
+  pin.add_option("--for", flags.seconds, "How long; pin again to prolong it")
+      ->check(CLI::Range(uint32_t{1}, uint32_t{kMaxPin / std::chrono::seconds(1)}))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  pin.footer(
+      "Examples:\n  reprise pin weights.bin --for 600\n"
+      "  reprise pin --kv ./kv/smollm2 --text system-prompt --for 86400\n"
+      "A tenant may pin an eighth of the store's disk, or of its memory when it has no disk, and\n"
+      "half of its quota. A restart of the store forgets pins. Exit code 3 when some are not "
+      "held.");
+  AddKeep(app, "unpin", "Let what was pinned be evicted again", flags)
+      .footer("Example:\n  reprise unpin weights.bin\nExit code 3 when some were not pinned.");
+  AddKeep(app, "warm", "Bring what only the store's disk has into its memory", flags)
+      .footer(
+          "Example:\n  reprise warm --kv ./kv/smollm2 --text system-prompt\n"
+          "In order, until one is absent or would push out what was used last. Exit code 3 when\n"
+          "not all is in memory then.");
 }
 
 void AddStat(CLI::App& app, StatFlags& flags) {
@@ -356,6 +394,9 @@ std::function<absl::StatusOr<int>()> Runner(const std::string& name,
         [flags] { return flags->get.kv.directory.empty() ? Get(flags->get) : GetKv(flags->get); };
   }
   if (name == "calibrate") return [flags] { return Calibrate(flags->calibrate); };
+  if (name == "pin") return [flags] { return Pin(flags->keep); };
+  if (name == "unpin") return [flags] { return Unpin(flags->keep); };
+  if (name == "warm") return [flags] { return Warm(flags->keep); };
   if (name == "stat") return [flags] { return Stat(flags->stat); };
   if (name == "ls") return [flags] { return List(flags->list); };
   if (name == "rm") return [flags] { return Remove(flags->remove); };
@@ -386,6 +427,7 @@ ParsedCommand ParseCommandLine(int argc, const char* const* argv) {
   AddPut(app, flags->put);
   AddGet(app, flags->get);
   AddCalibrate(app, flags->calibrate);
+  AddKeepCommands(app, flags->keep);
   AddStat(app, flags->stat);
   AddList(app, flags->list);
   AddRemove(app, flags->remove);

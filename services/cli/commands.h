@@ -52,6 +52,7 @@ struct PutFlags {
   bool piece = false;
   bool replace = false;
   bool durable = false;
+  uint32_t ttl_s = 0;                 // 0: it stays
   std::string codec = "progressive";  // of KV
 };
 absl::StatusOr<int> Put(const PutFlags& flags);
@@ -75,6 +76,18 @@ struct CalibrateFlags {
   std::string output;
 };
 absl::StatusOr<int> Calibrate(const CalibrateFlags& flags);
+
+// Objects by name or key, or the prefixes of a dump.
+struct KeepFlags {
+  StoreFlags store;
+  KvFlags kv;
+  std::vector<std::string> names;
+  std::vector<std::string> keys_hex;
+  uint32_t seconds = 3600;  // of a pin
+};
+absl::StatusOr<int> Pin(const KeepFlags& flags);
+absl::StatusOr<int> Unpin(const KeepFlags& flags);
+absl::StatusOr<int> Warm(const KeepFlags& flags);
 
 struct StatFlags {
   StoreFlags store;

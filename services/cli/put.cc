@@ -94,7 +94,9 @@ absl::StatusOr<int> Put(const PutFlags& flags) {
   const absl::StatusOr<PublishResult> result =
       client
           .PublishPiece(SharedBytes(*owner, owner),
-                        {.position = header.token_begin, .durable = flags.durable},
+                        {.position = header.token_begin,
+                         .durable = flags.durable,
+                         .ttl = std::chrono::seconds(flags.ttl_s)},
                         connection.deadline)
           .Wait();
   if (!result.ok()) return Annotate(result.status(), flags.file);

@@ -133,7 +133,8 @@ absl::StatusOr<int> PutKv(const PutFlags& flags) {
   const PublishOptions options{
       .codec = flags.codec == "raw" ? CodecId::kRaw : CodecId::kProgressive,
       .profile = prefixes.profile,
-      .durable = flags.durable};
+      .durable = flags.durable,
+      .ttl = std::chrono::seconds(flags.ttl_s)};
   if (!flags.store.json) {
     printf("namespace %s: %s, %s\n", prefixes.texts[0].keys.fingerprint().Hex().c_str(),
            prefixes.dump.model.c_str(), KvDtypeName(prefixes.name_space.kv_dtype));

@@ -30,6 +30,8 @@ void HandleStat(StoreContext& context, const CallPtr& call);
 void HandlePublish(StoreContext& context, const CallPtr& call);
 void HandleList(StoreContext& context, const CallPtr& call);
 void HandleRemove(StoreContext& context, const CallPtr& call);
+void HandlePin(StoreContext& context, const CallPtr& call);
+void HandleWarm(StoreContext& context, const CallPtr& call);
 
 // ---- shared by the handlers ----
 

@@ -21,7 +21,8 @@ using prometheus::MetricFamily;
 using prometheus::MetricType;
 
 constexpr std::array<const char*, kMethods> kMethodNames{
-    "Unknown", "OpenSession", "Hello", "Lookup", "Publish", "Fetch", "Stat", "List", "Remove"};
+    "Unknown", "OpenSession", "Hello",  "Lookup", "Publish", "Fetch",
+    "Stat",    "List",        "Remove", "Pin",    "Warm"};
 constexpr std::array<const char*, kWorkClasses> kWorkClassNames{"fetch", "publish", "background"};
 constexpr std::array<std::string_view, 2> kCarrierNames{"ucx", "grpc"};
 
@@ -54,6 +55,8 @@ void AddDiskFamilies(const storage::DiskUsage& disk, std::vector<MetricFamily>& 
   };
   gauge("reprise_store_disk_pieces", "Pieces on the disk.", disk.pieces);
   gauge("reprise_store_disk_bytes_live", "Bytes of pieces on the disk.", disk.bytes_live);
+  gauge("reprise_store_disk_bytes_under_pins", "Bytes of those pinned against eviction.",
+        disk.bytes_under_pins);
   gauge("reprise_store_disk_bytes_used", "Bytes of the disk's files.", disk.bytes_used);
   gauge("reprise_store_disk_bytes_budget", "Bytes that the disk's files may take.",
         disk.bytes_budget);
@@ -102,6 +105,8 @@ std::vector<MetricFamily> LiveFamilies(const LiveFigures& live) {
       gauge("reprise_store_bytes_budget", "Bytes that pieces may occupy.", usage.bytes_budget),
       gauge("reprise_store_bytes_pinned", "Bytes removed or evicted but still being sent.",
             usage.bytes_pinned),
+      gauge("reprise_store_bytes_under_pins", "Bytes in memory that are pinned against eviction.",
+            usage.bytes_under_pins),
       gauge("reprise_store_uploads", "Uploads under way.", usage.uploads),
       gauge("reprise_store_sessions", "Sessions bound to an endpoint.", live.sessions),
       gauge("reprise_store_gather_bytes_free", "Bytes free to gather scattered ranges in.",

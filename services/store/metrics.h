@@ -29,7 +29,7 @@ namespace reprise::store {
 
 inline constexpr size_t kStatusCodes = 17;
 // One past the highest number of proto's Method.
-inline constexpr size_t kMethods = 9;
+inline constexpr size_t kMethods = 11;
 
 // Bytes of requests and replies, bulk included, as the service sees them.
 struct CarrierMetrics {

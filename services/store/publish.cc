@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -14,11 +15,16 @@ namespace {
 using storage::CommitOutcome;
 using storage::PieceAttributes;
 
-absl::StatusOr<PieceAttributes> ParseAttributes(const v1::PublishRequest& request) {
+absl::StatusOr<PieceAttributes> ParseAttributes(const v1::PublishRequest& request,
+                                                const Clock& clock) {
   PieceAttributes attributes;
   if (!request.parent().empty()) {
     REPRISE_ASSIGN_OR_RETURN(const Digest parent, ParseDigest(request.parent(), "the parent"));
     attributes.parent = Key{parent};
+  }
+  if (request.ttl_s() > 0) {
+    const uint64_t expires_at_s = uint64_t{clock.WallSeconds()} + request.ttl_s();
+    attributes.expires_at_s = static_cast<uint32_t>(std::min<uint64_t>(expires_at_s, UINT32_MAX));
   }
   attributes.position = request.position();
   attributes.recompute_seconds = request.recompute_seconds();
@@ -32,7 +38,8 @@ absl::StatusOr<PieceAttributes> ParseAttributes(const v1::PublishRequest& reques
 bool IsDistortion(float value) { return std::isfinite(value) && value >= 0; }
 
 // What the first step says of the container. Whether it is true shows when the bytes are there.
-absl::StatusOr<storage::UploadOffer> ParseOffer(const v1::PublishRequest& request, const Key& key) {
+absl::StatusOr<storage::UploadOffer> ParseOffer(const v1::PublishRequest& request, const Key& key,
+                                                const Clock& clock) {
   storage::UploadOffer offer{.key = key, .total_bytes = request.total_bytes(), .quality = {}};
   REPRISE_ASSIGN_OR_RETURN(offer.quality.content_id.digest,
                            ParseDigest(request.content_id(), "the content id"));
@@ -47,7 +54,7 @@ absl::StatusOr<storage::UploadOffer> ParseOffer(const v1::PublishRequest& reques
                                                    " and ", request.value_distortion(),
                                                    " are not finite numbers from 0 up"));
   }
-  REPRISE_ASSIGN_OR_RETURN(offer.attributes, ParseAttributes(request));
+  REPRISE_ASSIGN_OR_RETURN(offer.attributes, ParseAttributes(request, clock));
   return offer;
 }
 
@@ -157,7 +164,8 @@ absl::StatusOr<StepResult> TakeFirstStep(StoreContext& context, StoreCall& call,
     return absl::FailedPreconditionError(
         "this store keeps pieces in memory only, so none can be durable; start it with --disk");
   }
-  REPRISE_ASSIGN_OR_RETURN(const storage::UploadOffer offer, ParseOffer(request, key));
+  REPRISE_ASSIGN_OR_RETURN(const storage::UploadOffer offer,
+                           ParseOffer(request, key, context.clock));
   const std::optional<storage::PieceSummary> held = context.pieces.Describe(call.tenant(), key);
   if (held.has_value() && Reaches(held->quality(), offer.quality)) {
     context.metrics.CountPublish(CommitOutcome::kAlreadyHeld, 0);

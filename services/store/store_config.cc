@@ -146,10 +146,16 @@ class YamlApplier {
         absl::StatusOr<std::string> credential = ReadCredentialFile(text);
         if (!credential.ok()) return ErrorFrom(field.second, credential.status());
         tenant.credential = *std::move(credential);
+      } else if (key == "memory_quota" || key == "disk_quota") {
+        const absl::StatusOr<uint64_t> bytes = ParseByteSize(text);
+        if (!bytes.ok()) return ErrorFrom(field.second, bytes.status());
+        if (*bytes == 0) return Error(field.second, absl::StrCat("a ", key, " of 0; leave it out"));
+        (key == "memory_quota" ? tenant.memory_quota_bytes : tenant.disk_quota_bytes) = *bytes;
       } else {
         return Error(field.first, absl::StrCat("unknown key \"", key,
                                                "\" of a tenant; the keys are "
-                                               "name, credential and credential_file"));
+                                               "name, credential, credential_file, memory_quota "
+                                               "and disk_quota"));
       }
     }
     if (tenant.name.empty()) return Error(entry, "a tenant without a name");

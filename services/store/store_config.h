@@ -5,6 +5,7 @@
 //   tenants:
 //     - name: search
 //       credential_file: /etc/reprise/search.key
+//       memory_quota: 2GiB
 //
 // Plain values and pure functions, except that reading a file reads it.
 #pragma once
@@ -31,6 +32,9 @@ inline constexpr std::string_view kDefaultTenant = "default";
 struct TenantConfig {
   std::string name;
   std::string credential;
+  // What its pieces may take, 0: whatever there is room for.
+  uint64_t memory_quota_bytes = 0;
+  uint64_t disk_quota_bytes = 0;
 };
 
 struct StoreConfig {

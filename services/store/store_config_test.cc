@@ -27,7 +27,8 @@ TEST(StoreConfig, AppliesEveryKey) {
                         "  - name: search\n    credential_file: " +
                             key +
                             "\n"
-                            "  - name: chat\n    credential: open sesame\n",
+                            "  - name: chat\n    credential: open sesame\n"
+                            "    memory_quota: 1GiB\n    disk_quota: 30GiB\n",
                         "store.yaml", config)
                   .ok());
   EXPECT_EQ(config.listen, "0.0.0.0:7071");
@@ -41,7 +42,11 @@ TEST(StoreConfig, AppliesEveryKey) {
   ASSERT_EQ(config.tenants.size(), 2u);
   EXPECT_EQ(config.tenants[0].name, "search");
   EXPECT_EQ(config.tenants[0].credential, "s3cret");
+  EXPECT_EQ(config.tenants[0].memory_quota_bytes, 0u);
+  EXPECT_EQ(config.tenants[0].disk_quota_bytes, 0u);
   EXPECT_EQ(config.tenants[1].credential, "open sesame");
+  EXPECT_EQ(config.tenants[1].memory_quota_bytes, 1'073'741'824u);
+  EXPECT_EQ(config.tenants[1].disk_quota_bytes, 32'212'254'720u);
 }
 
 TEST(StoreConfig, LeavesOutWhatTheFileDoesNotName) {
@@ -89,6 +94,10 @@ TEST(StoreConfig, NamesTheLineOfWhatIsWrong) {
        "store.yaml:4: ", "\"a\" is given twice"},
       {"tenants:\n  - name: a\n    credential: x\n    quota: 3\n",
        "store.yaml:4: ", "unknown key \"quota\""},
+      {"tenants:\n  - name: a\n    credential: x\n    memory_quota: much\n",
+       "store.yaml:4: ", "much"},
+      {"tenants:\n  - name: a\n    credential: x\n    disk_quota: 0B\n",
+       "store.yaml:4: ", "leave it out"},
       {"tenants:\n  - name: a\n    credential_file: /nonexistent/key\n",
        "store.yaml:3: ", "cannot read /nonexistent/key: No such file"},
   };

@@ -30,9 +30,12 @@ constexpr std::array<Route, kMethods> kRoutes{{
     {HandleStat, WorkClass::kFetch},
     {HandleList, WorkClass::kBackground},
     {HandleRemove, WorkClass::kBackground},
+    {HandlePin, WorkClass::kBackground},
+    {HandleWarm, WorkClass::kBackground},
 }};
 static_assert(v1::OPEN_SESSION == 1 && v1::LOOKUP == 3 && v1::PUBLISH == 4 && v1::FETCH == 5 &&
-              v1::STAT == 6 && v1::LIST == 7 && v1::REMOVE == 8 && v1::Method_MAX == 8);
+              v1::STAT == 6 && v1::LIST == 7 && v1::REMOVE == 8 && v1::PIN == 9 && v1::WARM == 10 &&
+              v1::Method_MAX == 10);
 
 absl::Status CheckRoute(const transport::Request& request) {
   if (request.method >= kMethods || kRoutes[request.method].handler == nullptr) {
@@ -141,8 +144,15 @@ absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::Piec
   if (options.tenants.empty()) {
     REPRISE_ASSIGN_OR_RETURN(tenants.emplace_back(), pieces.TenantFor(kDefaultTenant));
   }
+  const bool has_disk = pieces.usage().disk.has_value();
   for (const TenantConfig& tenant : options.tenants) {
+    if (tenant.disk_quota_bytes > 0 && !has_disk) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tenant \"", tenant.name, "\" has a disk_quota, and the store no disk: give --disk"));
+    }
     REPRISE_ASSIGN_OR_RETURN(tenants.emplace_back(), pieces.TenantFor(tenant.name));
+    pieces.SetQuota(tenants.back(), {.memory_bytes = tenant.memory_quota_bytes,
+                                     .disk_bytes = tenant.disk_quota_bytes});
   }
   return std::unique_ptr<StoreService>(new StoreService(
       pieces, std::move(options), std::move(tenants), std::move(gather), std::move(random), clock));

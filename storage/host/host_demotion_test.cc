@@ -21,7 +21,7 @@ class HostDemotionTest : public ::testing::Test {
 
   // Loads the container's bytes as a disk would bring them: in whole blocks, with `tail` behind.
   absl::StatusOr<PieceRef> Load(const Key& key, ByteSpan container, std::byte tail = {}) {
-    auto load = store_->BeginLoad(kTenant, OfferOf(key, container));
+    auto load = store_->BeginLoad(kTenant, OfferOf(key, container), /*fresh_too=*/true);
     if (!load.ok()) return load.status();
     const MutableByteSpan area = (*load)->load_area();
     std::ranges::fill(area, tail);
@@ -76,7 +76,7 @@ TEST_F(HostDemotionTest, ALoadBringsOnlyTheMissingPlanes) {
   const Key key = TestKey("a");
   const auto container = Build({.key = key, .plane_bytes = 5000, .planes = 3});
   ASSERT_TRUE(Put(*store_, kTenant, key, CutTo(container, 1)).ok());
-  const auto load = store_->BeginLoad(kTenant, OfferOf(key, container));
+  const auto load = store_->BeginLoad(kTenant, OfferOf(key, container), /*fresh_too=*/true);
   ASSERT_TRUE(load.ok());
   EXPECT_EQ((*load)->load_from_offset() % kPlaneAlignment, 0u);
   EXPECT_GE((*load)->load_from_offset(), CutTo(container, 1).size());

@@ -1,6 +1,7 @@
 // A piece in the host tier's arena.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -51,12 +52,19 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
   // Whether a slower tier has what this one has of the piece.
   enum class Copy : uint8_t { kNone, kBeingMade, kMade };
 
+  // Why a piece may not go: a reader is about to fetch it, or a tenant wants it kept.
+  enum class Keep : uint8_t { kHold, kPin };
+  static constexpr size_t kKeeps = 2;
+
   // For the store alone, under its lock.
   struct Tracking {
     TrackedPiece* policy_record = nullptr;
-    std::optional<TimePoint> held_until;
+    std::array<std::optional<TimePoint>, kKeeps> kept_until;  // by Keep
     bool unlinked = false;  // out of the index; its bytes count as pinned until it is destroyed
     Copy copy = Copy::kNone;
+
+    std::optional<TimePoint>& until(Keep keep) { return kept_until[static_cast<size_t>(keep)]; }
+    bool kept() const { return kept_until[0].has_value() || kept_until[1].has_value(); }
   };
 
   // `extent` holds the container of `meta` up to `level`.

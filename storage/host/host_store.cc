@@ -17,14 +17,16 @@
 namespace reprise::storage {
 namespace {
 
-// Of the budget, what is kept for the store's own records; a piece of more than about 32 KiB takes
+// Of the budget, what is kept for the store's own records; a piece of more than about 36 KiB takes
 // less than that share.
 constexpr uint64_t kMetadataShare = 32;
 constexpr uint64_t kMinMetadataBytes = 256 * kKiB;
 // Pieces dropped under one lock when a whole namespace goes.
 constexpr size_t kRemoveBatch = 256;
-// The place of a hold in a tree whose nodes may be half empty.
-constexpr uint64_t kHoldBytes = 3 * sizeof(std::pair<TimePoint, HostPiece*>);
+// The places of a hold and a pin in trees whose nodes may be half empty.
+constexpr uint64_t kKeepsBytes = HostPiece::kKeeps * 3 * sizeof(std::pair<TimePoint, HostPiece*>);
+// The place of a piece that expires in such a tree.
+constexpr uint64_t kExpiryBytes = 3 * sizeof(HostPiece*);
 // The smallest a piece can be, for sizing tables: one page of header and directory and one byte of
 // body.
 constexpr uint64_t kMinMetadataPerPiece = 1 * kKiB;
@@ -60,7 +62,7 @@ HostStore::HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<
       clock_(clock),
       memory_(std::move(memory)),
       piece_overhead_bytes_(sizeof(HostPiece) + kObjectOverheadBytes +
-                            Arena::kBookkeepingBytesPerExtent + kHoldBytes +
+                            Arena::kBookkeepingBytesPerExtent + kKeepsBytes + kExpiryBytes +
                             index->bytes_per_piece() + policy->bytes_per_piece()),
       index_(std::move(index)),
       policy_(std::move(policy)) {}
@@ -82,7 +84,7 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
           uploading, " bytes of uploads under way, of at most ", capacity / kTenantUploadShare,
           "; finish some first"));
     }
-    absl::StatusOr<Room> made = MakeRoom(tenant, offer);
+    absl::StatusOr<Room> made = MakeRoom(tenant, offer, /*fresh_too=*/true);
     if (!made.ok()) {
       if (absl::IsResourceExhausted(made.status())) ++refused_uploads_;
       return made.status();
@@ -94,11 +96,12 @@ absl::StatusOr<std::unique_ptr<Upload>> HostStore::BeginUpload(TenantId tenant,
 }
 
 absl::StatusOr<std::unique_ptr<HostUpload>> HostStore::BeginLoad(TenantId tenant,
-                                                                 const UploadOffer& offer) {
+                                                                 const UploadOffer& offer,
+                                                                 bool fresh_too) {
   std::optional<Room> room;
   {
     MutexLock lock(mutex_);
-    REPRISE_ASSIGN_OR_RETURN(Room made, MakeRoom(tenant, offer));
+    REPRISE_ASSIGN_OR_RETURN(Room made, MakeRoom(tenant, offer, fresh_too));
     room.emplace(std::move(made));
   }
   return MakeUpload(*std::move(room), tenant, offer, 0);
@@ -115,14 +118,14 @@ std::unique_ptr<HostUpload> HostStore::MakeUpload(Room room, TenantId tenant,
 absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piece) {
   std::shared_ptr<HostPiece> replaced;  // dropped after the lock
   MutexLock lock(mutex_);
-  EndPassedHolds();
+  EndWhatPassed();
   const std::shared_ptr<HostPiece> held = index_->Find(piece->tenant(), piece->key());
-  if (held != nullptr) {
+  if (held != nullptr && !HasExpired(*held)) {
     if (Reaches(QualityOf(held->meta(), held->level() + 1),
                 QualityOf(piece->meta(), piece->level() + 1))) {
       return CommitOutcome::kAlreadyHeld;
     }
-    if (held->tracking.held_until.has_value() &&
+    if (held->tracking.until(Keep::kHold).has_value() &&
         held->meta().header().content_id != piece->meta().header().content_id) {
       ++refused_uploads_;
       return absl::ResourceExhaustedError(
@@ -137,14 +140,16 @@ absl::StatusOr<CommitOutcome> HostStore::Publish(std::shared_ptr<HostPiece> piec
 
 void HostStore::Replace(HostPiece* held, std::shared_ptr<HostPiece> piece,
                         std::shared_ptr<HostPiece>& replaced) {
-  std::optional<TimePoint> held_until;
+  HostPiece::Tracking before;
   if (held != nullptr) {
-    held_until = held->tracking.held_until;
+    before = held->tracking;
     replaced = Unlink(*held);
   }
   HostPiece& linked = *piece;
   Link(std::move(piece));
-  if (held_until.has_value()) SetHold(linked, *held_until);
+  for (const Keep keep : {Keep::kHold, Keep::kPin}) {
+    if (before.until(keep).has_value()) SetKeep(linked, keep, *before.until(keep));
+  }
 }
 
 void HostStore::RemoveIfDamaged(TenantId tenant, const Key& key) {
@@ -166,18 +171,33 @@ std::optional<PieceSummary> HostStore::Describe(TenantId tenant, const Key& key)
 
 PieceRef HostStore::Find(TenantId tenant, const Key& key) {
   MutexLock lock(mutex_);
-  std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
+  std::shared_ptr<HostPiece> piece = FindLive(tenant, key);
   if (piece != nullptr) policy_->Use(piece->tracking.policy_record);
   return piece;
 }
 
 PieceRef HostStore::Peek(TenantId tenant, const Key& key) const {
   MutexLock lock(mutex_);
-  return index_->Find(tenant, key);
+  return FindLive(tenant, key);
+}
+
+std::shared_ptr<HostPiece> HostStore::FindLive(TenantId tenant, const Key& key) const {
+  std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
+  if (piece != nullptr && HasExpired(*piece)) return nullptr;
+  return piece;
+}
+
+bool HostStore::HasExpired(const HostPiece& piece) const {
+  // Most pieces never do, and asking for the time is not free.
+  return piece.attributes().expires_at_s != 0 && piece.attributes().ExpiredAt(clock_.WallSeconds());
 }
 
 void HostStore::Open(TenantId tenant, const Key& key, uint32_t /*level*/, Opened opened) {
   std::move(opened)(Find(tenant, key));
+}
+
+void HostStore::Warm(TenantId tenant, const Key& key, uint32_t level, Opened opened) {
+  Open(tenant, key, level, std::move(opened));
 }
 
 void HostStore::Persist(TenantId /*tenant*/, const Key& /*key*/, const ContentId& /*content*/,
@@ -201,20 +221,17 @@ absl::StatusOr<TenantId> HostStore::TenantFor(std::string_view name) {
 
 bool HostStore::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
   MutexLock lock(mutex_);
-  EndPassedHolds();
-  const std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
+  EndWhatPassed();
+  const std::shared_ptr<HostPiece> piece = FindLive(tenant, key);
   if (piece == nullptr || piece->level() < level) return false;
   const TimePoint now = clock_.Now();
   if (until.PassedAt(now)) return false;
-  const std::optional<TimePoint>& held_until = piece->tracking.held_until;
-  if (!held_until.has_value()) {
-    const uint64_t bytes = piece->footprint().arena_bytes;
-    const uint64_t capacity = memory_->arena->capacity_bytes();
-    if (held_.arena_bytes + bytes > capacity / kHoldShare) return false;
-    if (tenants_[tenant].held_bytes + bytes > capacity / kTenantHoldShare) return false;
+  const std::optional<TimePoint>& held_until = piece->tracking.until(Keep::kHold);
+  if (!held_until.has_value() && !MayKeep(Keep::kHold, tenant, piece->footprint().arena_bytes)) {
+    return false;
   }
   const TimePoint end = std::min(until.at(), now + kMaxHold);
-  if (!held_until.has_value() || *held_until < end) SetHold(*piece, end);
+  if (!held_until.has_value() || *held_until < end) SetKeep(*piece, Keep::kHold, end);
   return true;
 }
 
@@ -224,8 +241,9 @@ bool HostStore::Remove(TenantId tenant, const Key& key, const HeldPiece* expecte
   const std::shared_ptr<HostPiece> piece = index_->Find(tenant, key);
   if (piece == nullptr) return false;
   if (expected != nullptr && piece.get() != expected) return false;
+  const bool live = !HasExpired(*piece);
   removed = Unlink(*piece);
-  return true;
+  return live;
 }
 
 uint64_t HostStore::RemoveNamespace(TenantId tenant, const Digest& fingerprint) {
@@ -249,17 +267,23 @@ uint64_t HostStore::RemoveNamespace(TenantId tenant, const Digest& fingerprint) 
 
 ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
                          const Digest* fingerprint) const {
-  PieceIndex<HostPiece>::Page found;
-  {
-    MutexLock lock(mutex_);
-    found = index_->List(tenant, after, limit, fingerprint);
-  }
   ListPage page;
-  page.more = found.more;
-  page.pieces.reserve(found.pieces.size());
-  for (const std::shared_ptr<HostPiece>& piece : found.pieces) {
-    page.pieces.push_back({piece->key(), piece->Summarize()});
-  }
+  std::optional<Key> from;
+  do {
+    // A page of which everything has expired would look like the end.
+    PieceIndex<HostPiece>::Page found;
+    {
+      MutexLock lock(mutex_);
+      found = index_->List(tenant, from.has_value() ? &*from : after, limit, fingerprint);
+    }
+    page.more = found.more;
+    page.pieces.reserve(found.pieces.size());
+    for (const std::shared_ptr<HostPiece>& piece : found.pieces) {
+      if (!HasExpired(*piece)) page.pieces.push_back({piece->key(), piece->Summarize()});
+    }
+    if (found.pieces.empty()) break;
+    from = found.pieces.back()->key();
+  } while (page.pieces.empty() && page.more);
   return page;
 }
 
@@ -270,12 +294,8 @@ StoreUsage HostStore::usage() const {
   usage.bytes_used = memory_->arena->used_bytes() + memory_->metadata.used_bytes();
   usage.bytes_budget = budget_bytes_;
   usage.bytes_metadata = memory_->metadata.used_bytes();
-  // Holds that have passed go with the next upload or hold; until then they count no more.
-  usage.bytes_held = held_.arena_bytes;
-  const TimePoint now = clock_.Now();
-  for (auto it = holds_.begin(); it != holds_.end() && it->first <= now; ++it) {
-    usage.bytes_held -= it->second->footprint().arena_bytes;
-  }
+  usage.bytes_held = BytesKept(Keep::kHold);
+  usage.bytes_under_pins = BytesKept(Keep::kPin);
   usage.bytes_pinned = memory_->pinned_bytes.load(std::memory_order_relaxed);
   usage.uploads = memory_->uploads.load(std::memory_order_relaxed);
   usage.evicted_pieces = evicted_pieces_;
@@ -292,6 +312,8 @@ void HostStore::Link(std::shared_ptr<HostPiece> piece) {
   HostPiece& linked = *piece;
   if (!index_->Insert(std::move(piece))) std::abort();  // the caller has just seen it absent
   linked_ += linked.footprint();
+  tenants_[linked.tenant()].linked_bytes += linked.footprint().arena_bytes;
+  if (linked.attributes().expires_at_s != 0) expiring_.insert(&linked);
   const PieceSummary summary = linked.Summarize();
   linked.tracking.policy_record =
       policy_->Insert({.tenant = linked.tenant(),
@@ -304,34 +326,14 @@ void HostStore::Link(std::shared_ptr<HostPiece> piece) {
 }
 
 std::shared_ptr<HostPiece> HostStore::Unlink(HostPiece& piece) {
-  if (piece.tracking.held_until.has_value()) EndHold(piece);
+  for (const Keep keep : {Keep::kHold, Keep::kPin}) EndKeep(piece, keep);
+  if (piece.attributes().expires_at_s != 0) expiring_.erase(&piece);
   policy_->Remove(std::exchange(piece.tracking.policy_record, nullptr));
   linked_ -= piece.footprint();
+  tenants_[piece.tenant()].linked_bytes -= piece.footprint().arena_bytes;
   piece.tracking.unlinked = true;
   memory_->pinned_bytes.fetch_add(piece.footprint().total(), std::memory_order_relaxed);
   return index_->Erase(piece.tenant(), piece.key());
-}
-
-void HostStore::SetHold(HostPiece& piece, TimePoint until) {
-  if (piece.tracking.held_until.has_value()) EndHold(piece);
-  piece.tracking.held_until = until;
-  holds_.emplace(until, &piece);
-  held_ += piece.footprint();
-  tenants_[piece.tenant()].held_bytes += piece.footprint().arena_bytes;
-  policy_->SetHeld(piece.tracking.policy_record, true);
-}
-
-void HostStore::EndHold(HostPiece& piece) {
-  holds_.erase({*piece.tracking.held_until, &piece});
-  piece.tracking.held_until.reset();
-  held_ -= piece.footprint();
-  tenants_[piece.tenant()].held_bytes -= piece.footprint().arena_bytes;
-  policy_->SetHeld(piece.tracking.policy_record, false);
-}
-
-void HostStore::EndPassedHolds() {
-  const TimePoint now = clock_.Now();
-  while (!holds_.empty() && holds_.begin()->first <= now) EndHold(*holds_.begin()->second);
 }
 
 }  // namespace reprise::storage

@@ -11,6 +11,7 @@
 // may outlive it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -49,6 +50,10 @@ class HostStore final : public PieceStore {
   // holding by renewing its own.
   static constexpr uint64_t kHoldShare = 2;
   static constexpr uint64_t kTenantHoldShare = 4;
+  // The same for pins, which last far longer; of a tenant's quota they may be half.
+  static constexpr uint64_t kPinShare = 4;
+  static constexpr uint64_t kTenantPinShare = 8;
+  static constexpr uint64_t kQuotaPinShare = 2;
   // Uploads of one tenant cover at most 1 / kTenantUploadShare of the arena together; one alone may
   // be larger.
   static constexpr uint64_t kTenantUploadShare = 2;
@@ -68,9 +73,10 @@ class HostStore final : public PieceStore {
   // ---- for a slower tier below this one ----
 
   // As BeginUpload, for a piece that a slower tier has: no part of the tenant's share of uploads,
-  // and not counted as refused. To be filled as HostUpload says.
-  absl::StatusOr<std::unique_ptr<HostUpload>> BeginLoad(TenantId tenant, const UploadOffer& offer)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // and not counted as refused. Unless `fresh_too`, nothing that came or was used last goes for it.
+  // To be filled as HostUpload says.
+  absl::StatusOr<std::unique_ptr<HostUpload>> BeginLoad(TenantId tenant, const UploadOffer& offer,
+                                                        bool fresh_too) ABSL_LOCKS_EXCLUDED(mutex_);
   // What eviction will come to within the next `ahead_bytes`, as far as those are not free already,
   // and that the policy thinks worth a copy in a slower tier and that has none: at most `limit`
   // pieces, those that others build on first. Each comes back in EndDemotion once, and is not told
@@ -95,10 +101,16 @@ class HostStore final : public PieceStore {
   PieceRef Peek(TenantId tenant, const Key& key) const override ABSL_LOCKS_EXCLUDED(mutex_);
   void Open(TenantId tenant, const Key& key, uint32_t level, Opened opened) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void Warm(TenantId tenant, const Key& key, uint32_t level, Opened opened) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Persist(TenantId tenant, const Key& key, const ContentId& content, Persisted done) override;
   absl::StatusOr<TenantId> TenantFor(std::string_view name) override ABSL_LOCKS_EXCLUDED(mutex_);
   bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void Pin(TenantId tenant, const Key& key, Deadline until, Pinned done) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Unpin(TenantId tenant, const Key& key) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetQuota(TenantId tenant, const TenantQuota& quota) override ABSL_LOCKS_EXCLUDED(mutex_);
   bool Remove(TenantId tenant, const Key& key, const HeldPiece* expected) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t RemoveNamespace(TenantId tenant, const Digest& fingerprint) override
@@ -113,10 +125,16 @@ class HostStore final : public PieceStore {
   // Reference counts and allocator's headers around a piece or upload.
   static constexpr uint64_t kObjectOverheadBytes = 64;
 
-  // What one tenant keeps others from, of the arena.
+  using Keep = HostPiece::Keep;
+  using KeptBytes = std::array<uint64_t, HostPiece::kKeeps>;  // by Keep
+
+  // Of the arena, by one tenant.
   struct TenantUse {
-    uint64_t held_bytes = 0;
+    uint64_t linked_bytes = 0;
     uint64_t uploading_bytes = 0;
+    KeptBytes kept_bytes{};
+    uint64_t immovable_bytes = 0;  // of linked_bytes, kept for one reason or both
+    uint64_t quota_bytes = 0;      // 0: none
   };
 
   HostStore(uint64_t budget_bytes, const Clock& clock, std::shared_ptr<HostMemory> memory,
@@ -128,7 +146,7 @@ class HostStore final : public PieceStore {
     ByteCharge charge;
     std::shared_ptr<HostPiece> restored;
   };
-  absl::StatusOr<Room> MakeRoom(TenantId tenant, const UploadOffer& offer)
+  absl::StatusOr<Room> MakeRoom(TenantId tenant, const UploadOffer& offer, bool fresh_too)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::unique_ptr<HostUpload> MakeUpload(Room room, TenantId tenant, const UploadOffer& offer,
                                          uint64_t tenant_share_bytes);
@@ -141,6 +159,10 @@ class HostStore final : public PieceStore {
   absl::StatusOr<PieceRef> PublishLoaded(std::shared_ptr<HostPiece> piece,
                                          const std::atomic<bool>& cancelled)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // What is held under the key, unless it has expired.
+  std::shared_ptr<HostPiece> FindLive(TenantId tenant, const Key& key) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasExpired(const HostPiece& piece) const;
   // Puts it in the place of what is held under its key.
   void Replace(HostPiece* held, std::shared_ptr<HostPiece> piece,
                std::shared_ptr<HostPiece>& replaced) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -156,17 +178,45 @@ class HostStore final : public PieceStore {
   // False, evicting nothing, when not even evicting every piece that may go would free that much.
   bool MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Gives up what the policy names until `fits`; false when nothing more may go.
-  bool EvictUntil(absl::FunctionRef<bool()> fits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives up what has expired, then what the policy names, until `fits`; false when nothing more
+  // may go.
+  struct VictimScope {
+    std::optional<TenantId> tenant{};  // only this one's
+    bool fresh_too = true;             // as EvictionPolicy's
+  };
+  bool EvictUntil(const VictimScope& scope, absl::FunctionRef<bool()> fits)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Victim ChooseVictim(const VictimScope& scope) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is worth least of the first kVictimsSeen pieces of the tenant from a random place on that
+  // `may_go` says yes to; of all where none of those may go. No step past another tenant's.
+  static constexpr size_t kVictimsSeen = 128;
+  Victim ChooseOf(TenantId tenant, bool fresh_too, absl::FunctionRef<bool(const HostPiece&)> may_go)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives up the tenant's own pieces until it may have `more_bytes`; false, giving up nothing, when
+  // that cannot be.
+  bool KeepWithinQuota(TenantId tenant, uint64_t more_bytes, bool fresh_too)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AboveQuota(TenantId tenant, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Shed(HostPiece& piece, uint32_t planes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The destructor of an upload of `arena_bytes`.
   void EndUpload(TenantId tenant, uint64_t arena_bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   void Link(std::shared_ptr<HostPiece> piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the piece out of everything; the caller drops what is returned.
   std::shared_ptr<HostPiece> Unlink(HostPiece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SetHold(HostPiece& piece, TimePoint until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void EndHold(HostPiece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void EndPassedHolds() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status PinNow(TenantId tenant, const Key& key, Deadline until) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether so much more may be kept beside what is.
+  bool MayKeep(Keep keep, TenantId tenant, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint64_t TenantPinLimit(const TenantUse& use) const;
+  // Anew, or to another end.
+  void SetKeep(HostPiece& piece, Keep keep, TimePoint until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nothing when there is none.
+  void EndKeep(HostPiece& piece, Keep keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of those that have not passed.
+  uint64_t BytesKept(Keep keep) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends holds and pins that have passed and drops some of what has expired.
+  void EndWhatPassed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // False when nothing has expired.
+  bool DropOneExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The piece that this one builds on; null when it is not in memory.
   std::shared_ptr<HostPiece> ParentOf(const HostPiece& piece) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -186,12 +236,23 @@ class HostStore final : public PieceStore {
   mutable Mutex mutex_;
   const std::unique_ptr<PieceIndex<HostPiece>> index_ ABSL_PT_GUARDED_BY(mutex_);
   const std::unique_ptr<EvictionPolicy> policy_ ABSL_PT_GUARDED_BY(mutex_);
-  absl::btree_set<std::pair<TimePoint, HostPiece*>> holds_ ABSL_GUARDED_BY(mutex_);
+  using ByEnd = absl::btree_set<std::pair<TimePoint, HostPiece*>>;
+  std::array<ByEnd, HostPiece::kKeeps> keeps_ ABSL_GUARDED_BY(mutex_);
+  KeptBytes kept_bytes_ ABSL_GUARDED_BY(mutex_){};
+  struct ByExpiry {
+    bool operator()(const HostPiece* a, const HostPiece* b) const {
+      const uint32_t of_a = a->attributes().expires_at_s;
+      const uint32_t of_b = b->attributes().expires_at_s;
+      return of_a != of_b ? of_a < of_b : a < b;
+    }
+  };
+  absl::btree_set<HostPiece*, ByExpiry> expiring_ ABSL_GUARDED_BY(mutex_);  // those that ever do
   Footprint linked_ ABSL_GUARDED_BY(mutex_);
-  Footprint held_ ABSL_GUARDED_BY(mutex_);
+  Footprint kept_ ABSL_GUARDED_BY(mutex_);  // of linked_, for one reason or both
   // An entry for each tenant seen; the service knows a fixed number of them.
   absl::flat_hash_map<TenantId, TenantUse> tenants_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, TenantId> tenant_names_ ABSL_GUARDED_BY(mutex_);
+  uint64_t choices_ ABSL_GUARDED_BY(mutex_) = 0;  // of a tenant's victims, for random places
   uint64_t evicted_pieces_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t refused_uploads_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -10,7 +10,9 @@
 namespace reprise::storage {
 namespace {
 
+// A record without an expiry is as in version 1, and readable to builds that know only that.
 constexpr uint8_t kRecordVersion = 1;
+constexpr uint8_t kExpiringRecordVersion = 2;
 
 constexpr uint8_t kDurable = 1;
 constexpr uint8_t kHasParent = 2;
@@ -118,7 +120,8 @@ std::vector<std::byte> EncodeRecord(const PieceRecord& record) {
   const PieceSummary& summary = record.summary;
   const bool last_is_exact = IsExact(summary.all_levels[summary.level_count - 1].distortion);
   ByteWriter writer;
-  writer.U8(kRecordVersion);
+  const bool expires = summary.attributes.expires_at_s != 0;
+  writer.U8(expires ? kExpiringRecordVersion : kRecordVersion);
   writer.U8(static_cast<uint8_t>((record.durable ? kDurable : 0) |
                                  (summary.attributes.parent.has_value() ? kHasParent : 0) |
                                  (last_is_exact ? kLastIsExact : 0)));
@@ -131,6 +134,7 @@ std::vector<std::byte> EncodeRecord(const PieceRecord& record) {
   if (summary.attributes.parent.has_value()) {
     WriteDigest(writer, summary.attributes.parent->digest);
   }
+  if (expires) writer.U32(summary.attributes.expires_at_s);
   writer.F64(summary.attributes.recompute_seconds);
   WriteVarint(writer, summary.attributes.position);
   WriteVarint(writer, summary.token_begin);
@@ -151,9 +155,10 @@ absl::StatusOr<PieceRecord> ParseRecord(ByteSpan bytes) {
   ByteReader reader(bytes);
   const uint8_t version = reader.U8();
   if (!reader.ok()) return Malformed("empty");
-  if (version != kRecordVersion) {
+  if (version != kRecordVersion && version != kExpiringRecordVersion) {
     return absl::UnimplementedError(absl::StrCat("a record of the index has version ", version,
-                                                 "; this build knows ", kRecordVersion));
+                                                 "; this build knows ", kRecordVersion, " and ",
+                                                 kExpiringRecordVersion));
   }
   const uint8_t flags = reader.U8();
   PieceRecord record;
@@ -175,6 +180,11 @@ absl::StatusOr<PieceRecord> ParseRecord(ByteSpan bytes) {
   }
   record.durable = (flags & kDurable) != 0;
   if ((flags & kHasParent) != 0) summary.attributes.parent = Key{ReadDigest(reader)};
+  if (version == kExpiringRecordVersion) {
+    summary.attributes.expires_at_s = reader.U32();
+    // It would have the other version when it is written again.
+    if (reader.ok() && summary.attributes.expires_at_s == 0) return Malformed("it never expires");
+  }
   summary.attributes.recompute_seconds = reader.F64();
   if (!std::isfinite(summary.attributes.recompute_seconds)) return Malformed("recompute seconds");
   if (!ReadVarint(reader, summary.attributes.position) ||

@@ -16,6 +16,9 @@ PieceRecord SomeRecord(std::mt19937_64& random) {
   summary.content_id.digest = TestKey(std::to_string(random())).digest;
   summary.namespace_fingerprint = TestFingerprint(std::to_string(random()));
   if (random() % 2 == 0) summary.attributes.parent = TestKey(std::to_string(random()));
+  if (random() % 2 == 0) {
+    summary.attributes.expires_at_s = static_cast<uint32_t>(1 + random() % UINT32_MAX);
+  }
   summary.attributes.position = random() >> random() % 64;
   summary.attributes.recompute_seconds = static_cast<double>(random() % 1000) / 64;
   summary.token_begin = random() >> random() % 64;
@@ -44,6 +47,7 @@ void ExpectSame(const PieceRecord& a, const PieceRecord& b) {
   EXPECT_EQ(a.summary.token_begin, b.summary.token_begin);
   EXPECT_EQ(a.summary.attributes.parent, b.summary.attributes.parent);
   EXPECT_EQ(a.summary.attributes.position, b.summary.attributes.position);
+  EXPECT_EQ(a.summary.attributes.expires_at_s, b.summary.attributes.expires_at_s);
   EXPECT_EQ(a.summary.attributes.recompute_seconds, b.summary.attributes.recompute_seconds);
   EXPECT_EQ(a.summary.tier, b.summary.tier);
   EXPECT_EQ(a.summary.level_count, b.summary.level_count);
@@ -81,6 +85,21 @@ TEST(PieceRecordTest, WhatMayChangeChangesNoLength) {
     record.refinement = {.segment = kMaxSegments, .page = (1u << 24) - 1};
     EXPECT_EQ(EncodeRecord(record).size(), bytes);
   }
+}
+
+// Builds from before pieces could expire wrote version 1, and read nothing else.
+TEST(PieceRecordTest, OnlyARecordThatExpiresHasTheNewerVersion) {
+  std::mt19937_64 random(6);
+  PieceRecord record = SomeRecord(random);
+  record.summary.attributes.expires_at_s = 0;
+  const std::vector<std::byte> first = EncodeRecord(record);
+  EXPECT_EQ(first[0], std::byte{1});
+  record.summary.attributes.expires_at_s = 1'800'000'000;
+  std::vector<std::byte> second = EncodeRecord(record);
+  EXPECT_EQ(second[0], std::byte{2});
+  EXPECT_EQ(second.size(), first.size() + 4);
+  second[0] = std::byte{3};
+  EXPECT_TRUE(absl::IsUnimplemented(ParseRecord(second).status()));
 }
 
 TEST(PieceRecordTest, AnotherPiecesRecordIsRefused) {

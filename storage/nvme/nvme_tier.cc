@@ -141,6 +141,7 @@ class NvmeTier::Impl {
     usage.bytes_budget = state.options.budget_bytes;
     usage.bytes_memory = index_memory_bytes_ + 2 * RunStream::kWindowBytes +
                          state.pieces.memory_bytes() + state.space.memory_bytes();
+    usage.bytes_under_pins = state.pieces.pinned_bytes();
     usage.evicted_pieces = counts.evicted;
     usage.shed_pieces = counts.shed;
     usage.damaged_pieces = counts.damaged;
@@ -218,10 +219,10 @@ absl::StatusOr<TenantId> NvmeTier::TenantFor(std::string_view name) {
 
 std::optional<PieceSummary> NvmeTier::Describe(TenantId tenant, const Key& key) const {
   MutexLock lock(impl_->state.mutex);
-  const PieceView& view = impl_->state.pieces.view();
-  const std::optional<PieceView::Number> piece = view.Find(tenant, key);
+  const ResidentPieces& pieces = impl_->state.pieces;
+  const std::optional<PieceView::Number> piece = pieces.FindLive(tenant, key);
   if (!piece.has_value()) return std::nullopt;
-  return view.record(*piece).summary;
+  return pieces.view().record(*piece).summary;
 }
 
 ListPage NvmeTier::List(TenantId tenant, const Key* after, uint32_t limit,
@@ -252,6 +253,23 @@ void NvmeTier::ReportDamage(TenantId tenant, const Key& key, const ContentId& co
 bool NvmeTier::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
   MutexLock lock(impl_->state.mutex);
   return impl_->state.pieces.Hold(tenant, key, level, until);
+}
+
+absl::Status NvmeTier::Pin(TenantId tenant, const Key& key, Deadline until) {
+  MutexLock lock(impl_->state.mutex);
+  return impl_->state.pieces.Pin(tenant, key, until);
+}
+
+bool NvmeTier::Unpin(TenantId tenant, const Key& key) {
+  MutexLock lock(impl_->state.mutex);
+  return impl_->state.pieces.Unpin(tenant, key);
+}
+
+void NvmeTier::SetQuota(TenantId tenant, uint64_t quota_bytes) {
+  TierState& state = impl_->state;
+  MutexLock lock(state.mutex);
+  state.pieces.SetQuota(tenant, quota_bytes);
+  state.WakeCommitterIfNeeded();
 }
 
 bool NvmeTier::Remove(TenantId tenant, const Key& key, const ContentId* expected) {

@@ -62,6 +62,7 @@ struct NvmeUsage {
   uint64_t bytes_written = 0;  // to segments since start, moves included
   uint64_t bytes_moved = 0;    // of those, by reclaim
   uint64_t bytes_read = 0;
+  uint64_t bytes_under_pins = 0;
   uint64_t evicted_pieces = 0;
   uint64_t shed_pieces = 0;
   uint64_t damaged_pieces = 0;  // found by a read or the scrubber, and forgotten
@@ -120,6 +121,10 @@ class NvmeTier {
 
   // As PieceStore.
   bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until);
+  absl::Status Pin(TenantId tenant, const Key& key, Deadline until);
+  bool Unpin(TenantId tenant, const Key& key);
+  // In bytes of runs; 0: none.
+  void SetQuota(TenantId tenant, uint64_t quota_bytes);
   // Only that content unless null. Of a durable piece the removal is durable with the next durable
   // write at the latest.
   bool Remove(TenantId tenant, const Key& key, const ContentId* expected);

@@ -37,7 +37,7 @@ void PieceReader::Read(TenantId tenant, const Key& key, const ContentId& content
   {
     MutexLock lock(state_.mutex);
     const PieceView& view = state_.pieces.view();
-    const std::optional<ResidentPieces::Number> piece = view.Find(tenant, key);
+    const std::optional<ResidentPieces::Number> piece = state_.pieces.FindLive(tenant, key);
     // Parsed once: it is most of what a read costs beside the disk.
     const PieceRecord record = piece.has_value() ? view.record(*piece) : PieceRecord{};
     if (!piece.has_value() || record.summary.content_id != content) {

@@ -6,16 +6,30 @@
 
 namespace reprise::storage {
 
+namespace {
+
+// Expiry is kept apart, where it takes no room and is found without parsing.
+std::vector<std::byte> EncodeWithoutExpiry(PieceRecord record) {
+  record.summary.attributes.expires_at_s = 0;
+  return EncodeRecord(record);
+}
+
+}  // namespace
+
 // How a block of the slab begins; the record follows.
 struct PieceView::Head {
-  uint32_t space;  // never 0: the slab's mark of a free block
-  uint32_t record_bytes;
+  uint32_t space : 29;  // never 0: the slab's mark of a free block
+  uint32_t unused : 3;  // bytes at the end of the block, which is a multiple of 8 long
+  uint32_t expires_at_s;
   TrackedPiece* tracked;
   Key key;
 };
 
 PieceView::PieceView(size_t max_pieces)
-    : spaces_(1), by_name_(0, Hash{this}, Equal{this}), in_order_(Order{this}) {
+    : spaces_(1),
+      by_name_(0, Hash{this}, Equal{this}),
+      in_order_(Order{this}),
+      expiring_(ByExpiry{this}) {
   by_name_.reserve(max_pieces);
 }
 
@@ -58,6 +72,27 @@ bool PieceView::Order::operator()(Number a, const Position& b) const {
          std::memcmp(view->KeyBytes(a), b.key->digest.bytes.data(), sizeof(Digest::bytes)) <= 0;
 }
 
+bool PieceView::ByExpiry::operator()(Number a, Number b) const {
+  const uint32_t of_a = view->expires_at_s(a);
+  const uint32_t of_b = view->expires_at_s(b);
+  return of_a != of_b ? of_a < of_b : a < b;
+}
+
+std::optional<PieceView::Number> PieceView::FirstExpired(uint32_t now_s) const {
+  if (expiring_.empty() || !HasExpired(*expiring_.begin(), now_s)) return std::nullopt;
+  return *expiring_.begin();
+}
+
+bool PieceView::HasExpired(Number piece, uint32_t now_s) const {
+  return PieceAttributes{.expires_at_s = expires_at_s(piece)}.ExpiredAt(now_s);
+}
+
+uint32_t PieceView::expires_at_s(Number piece) const { return ReadHead(piece).expires_at_s; }
+
+ByteSpan PieceView::RecordBytes(Number piece, const Head& head) const {
+  return ByteSpan(slab_.Block(piece), slab_.BlockBytes(piece) - head.unused).subspan(sizeof(Head));
+}
+
 std::optional<PieceView::Number> PieceView::Find(TenantId tenant, const Key& key) const {
   const auto found = by_name_.find(Name{tenant, key});
   if (found == by_name_.end()) return std::nullopt;
@@ -65,10 +100,14 @@ std::optional<PieceView::Number> PieceView::Find(TenantId tenant, const Key& key
 }
 
 PieceView::Number PieceView::Insert(TenantId tenant, const Key& key, const PieceRecord& record) {
-  const std::vector<std::byte> bytes = EncodeRecord(record);
+  const std::vector<std::byte> bytes = EncodeWithoutExpiry(record);
   const Number piece = slab_.Allocate(sizeof(Head) + bytes.size());
-  const Head head{.space = TakeSpace({tenant, record.summary.namespace_fingerprint}),
-                  .record_bytes = static_cast<uint32_t>(bytes.size()),
+  const uint32_t expires_at_s = record.summary.attributes.expires_at_s;
+  const uint32_t space = TakeSpace({tenant, record.summary.namespace_fingerprint});
+  const size_t unused = slab_.BlockBytes(piece) - sizeof(Head) - bytes.size();
+  const Head head{.space = space & ((1u << 29) - 1),
+                  .unused = static_cast<uint32_t>(unused) & 7u,
+                  .expires_at_s = expires_at_s,
                   .tracked = nullptr,
                   .key = key};
   std::byte* block = slab_.Block(piece);
@@ -76,11 +115,13 @@ PieceView::Number PieceView::Insert(TenantId tenant, const Key& key, const Piece
   std::memcpy(block + sizeof(head), bytes.data(), bytes.size());
   if (!by_name_.insert(piece).second) std::abort();  // the caller has seen it absent
   in_order_.insert(in_order_.end(), piece);
+  if (expires_at_s != 0) expiring_.insert(piece);
   return piece;
 }
 
 void PieceView::Erase(Number piece) {
   in_order_.erase(piece);
+  expiring_.erase(piece);
   by_name_.erase(piece);
   LeaveSpace(ReadHead(piece).space);
   slab_.Free(piece);
@@ -90,17 +131,15 @@ bool PieceView::Exists(Number piece) const { return ReadHead(piece).space != 0; 
 
 PieceRecord PieceView::record(Number piece) const {
   const Head head = ReadHead(piece);
-  absl::StatusOr<PieceRecord> record =
-      ParseRecord(ByteSpan(slab_.Block(piece) + sizeof(Head), head.record_bytes));
+  absl::StatusOr<PieceRecord> record = ParseRecord(RecordBytes(piece, head));
   if (!record.ok()) std::abort();  // we wrote it
+  record->summary.attributes.expires_at_s = head.expires_at_s;
   record->summary.namespace_fingerprint = spaces_[head.space].space.fingerprint;
   return *record;
 }
 
 TenantId PieceView::tenant(Number piece) const {
-  uint32_t space = 0;
-  std::memcpy(&space, slab_.Block(piece) + offsetof(Head, space), sizeof(space));
-  return spaces_[space].space.tenant;
+  return spaces_[ReadHead(piece).space].space.tenant;
 }
 
 Key PieceView::key(Number piece) const {
@@ -110,8 +149,8 @@ Key PieceView::key(Number piece) const {
 }
 
 void PieceView::Update(Number piece, const PieceRecord& record) {
-  const std::vector<std::byte> bytes = EncodeRecord(record);
-  if (bytes.size() != ReadHead(piece).record_bytes) std::abort();  // other fields changed
+  const std::vector<std::byte> bytes = EncodeWithoutExpiry(record);
+  if (bytes.size() != RecordBytes(piece, ReadHead(piece)).size()) std::abort();  // other fields
   std::memcpy(slab_.Block(piece) + sizeof(Head), bytes.data(), bytes.size());
 }
 
@@ -142,7 +181,7 @@ const Digest& PieceView::fingerprint(Number piece) const {
 size_t PieceView::bytes() const {
   // Of the tree's nodes a third may be empty.
   return slab_.bytes() + by_name_.capacity() * (sizeof(Number) + 1) +
-         in_order_.size() * sizeof(Number) * 3 / 2 +
+         (in_order_.size() + expiring_.size()) * sizeof(Number) * 3 / 2 +
          spaces_.capacity() * (sizeof(SpaceUse) + sizeof(Space) + 2 * sizeof(uint32_t) + 1);
 }
 

@@ -53,6 +53,10 @@ class PieceView {
   // Of the same piece, and different at most in durability, planes held and places.
   void Update(Number piece, const PieceRecord& record);
 
+  // The piece that expires first, if that is over at `now_s`.
+  std::optional<Number> FirstExpired(uint32_t now_s) const;
+  bool HasExpired(Number piece, uint32_t now_s) const;
+
   TrackedPiece* tracked(Number piece) const;
   void set_tracked(Number piece, TrackedPiece* tracked);
 
@@ -109,12 +113,18 @@ class PieceView {
     bool operator()(Number a, const Position& b) const;
     bool operator()(const Position& a, Number b) const { return !(*this)(b, a); }
   };
+  struct ByExpiry {
+    const PieceView* view;
+    bool operator()(Number a, Number b) const;
+  };
   struct Head;
 
   uint32_t TakeSpace(const Space& space);
   void LeaveSpace(uint32_t number);
   Head ReadHead(Number piece) const;
+  ByteSpan RecordBytes(Number piece, const Head& head) const;
   const std::byte* KeyBytes(Number piece) const;
+  uint32_t expires_at_s(Number piece) const;
 
   RecordSlab slab_;
   // By number; 0 names none, which is how a free block of the slab is told from a piece.
@@ -123,6 +133,7 @@ class PieceView {
   absl::flat_hash_map<Space, uint32_t> space_numbers_;
   absl::flat_hash_set<Number, Hash, Equal> by_name_;
   absl::btree_set<Number, Order> in_order_;
+  absl::btree_set<Number, ByExpiry> expiring_;  // pieces that ever do
 };
 
 }  // namespace reprise::storage

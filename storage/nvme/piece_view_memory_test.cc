@@ -27,6 +27,7 @@ PieceRecord RecordOf(uint64_t number) {
   summary.attributes.parent = NumberedKey(number + 1);
   summary.attributes.position = number % 512;
   summary.attributes.recompute_seconds = 0.1;
+  summary.attributes.expires_at_s = 1'800'000'000 + static_cast<uint32_t>(number * 7919 % 100'000);
   summary.tier = Tier::kNvme;
   summary.level_count = summary.planes_held = 8;
   record.base_planes = 3;
@@ -40,6 +41,7 @@ PieceRecord RecordOf(uint64_t number) {
 
 TEST(PieceViewMemory, APieceOfEightLevelsCostsLessThan256Bytes) {
   // 120,000 are just beyond where a hash table doubles: the worst of its fill.
+  // Each with a time to live, which costs a place in an order of its own.
   for (const uint64_t pieces : {uint64_t{20'000}, uint64_t{120'000}}) {
     const uint64_t before = counted_heap.live_bytes;
     PieceView view(pieces);

@@ -100,6 +100,7 @@ void PieceWriter::Write(NvmeTier::WriteRequest request, NvmeTier::Done done) {
   {
     MutexLock lock(state_.mutex);
     status = state_.MayWrite();
+    state_.pieces.ForgetIfExpired(piece.tenant, piece.key);
     const std::optional<ResidentPieces::Number> held = state_.pieces.Find(piece.tenant, piece.key);
     if (status.ok() && held.has_value()) {
       const PieceRecord record = state_.pieces.view().record(*held);
@@ -148,11 +149,14 @@ absl::Status PieceWriter::Admit(Pending& pending) {
                                                      " bytes are on their way to ",
                                                      state_.options.directory, "; write later"));
   }
+  if (!state_.pieces.KeepWithinQuota(pending.piece->tenant, bytes)) {
+    return Annotate(state_.pieces.AboveQuota(pending.piece->tenant), name);
+  }
   if (!state_.pieces.MakeRoom(bytes + waiting_bytes_)) {
     return absl::ResourceExhaustedError(absl::StrCat(
         name, "no room in ", state_.options.directory, ": of ", state_.space.live_limit_bytes(),
         " bytes for pieces, ", state_.space.live_bytes() + waiting_bytes_,
-        " are held or being written; give the disk tier more"));
+        " are held, pinned or being written; give the disk tier more"));
   }
   return absl::OkStatus();
 }

@@ -75,6 +75,7 @@ absl::Status LoadPieces(TierState& state) {
     LogWarning("pieces without bytes are forgotten",
                {{"directory", state.options.directory}, {"pieces", dropped}});
   }
+  state.pieces.ForgetExpired(SIZE_MAX);
   // The budget may have become smaller. What is left when nothing more may go stays.
   static_cast<void>(state.pieces.MakeRoom(0));
   for (uint32_t segment = 0; segment < state.layout.max_segments; ++segment) {

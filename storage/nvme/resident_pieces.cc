@@ -10,9 +10,11 @@ namespace {
 
 // Names looked at under one lock when a namespace goes.
 constexpr size_t kForgetBatch = 1024;
-// Holds cover at most this share of what may live, those of one tenant half of that.
-constexpr uint64_t kHoldShare = 2;
-constexpr uint64_t kTenantHoldShare = 4;
+// Pieces that have expired and go before room is made, under one lock.
+constexpr size_t kExpireBatch = 64;
+// Of a pin, in a table and a tree that may be half empty; over all pieces.
+constexpr size_t kPinBytes = 64;
+constexpr size_t kPinBytesPerPiece = kPinBytes / ResidentPieces::kPinnedPiecesShare;
 
 }  // namespace
 
@@ -26,7 +28,8 @@ size_t ResidentPieces::MaxPieces(uint64_t memory_bytes, const PolicyFactory& mak
   const uint64_t fixed = few->fixed_bytes();
   const uint64_t table =
       more->fixed_bytes() > fixed ? (more->fixed_bytes() - fixed) / (kMore - kFew) + 1 : 0;
-  const uint64_t each = PieceView::kBytesPerPiece + few->bytes_per_piece() + table;
+  const uint64_t each =
+      PieceView::kBytesPerPiece + kPinBytesPerPiece + few->bytes_per_piece() + table;
   return memory_bytes > fixed ? (memory_bytes - fixed) / each : 0;
 }
 
@@ -41,7 +44,8 @@ ResidentPieces::ResidentPieces(size_t max_pieces, const PolicyFactory& make_poli
 ResidentPieces::~ResidentPieces() = default;
 
 uint64_t ResidentPieces::memory_bytes() const {
-  return view_.bytes() + policy_->fixed_bytes() + view_.size() * policy_->bytes_per_piece();
+  return view_.bytes() + policy_->fixed_bytes() + view_.size() * policy_->bytes_per_piece() +
+         pins_.size() * kPinBytes;
 }
 
 std::optional<ResidentPieces::Number> ResidentPieces::Find(TenantId tenant, const Key& key,
@@ -53,10 +57,19 @@ std::optional<ResidentPieces::Number> ResidentPieces::Find(TenantId tenant, cons
   return piece;
 }
 
+std::optional<ResidentPieces::Number> ResidentPieces::FindLive(TenantId tenant,
+                                                               const Key& key) const {
+  const std::optional<Number> piece = view_.Find(tenant, key);
+  if (piece.has_value() && view_.HasExpired(*piece, clock_.WallSeconds())) return std::nullopt;
+  return piece;
+}
+
 ListPage ResidentPieces::List(TenantId tenant, const Key* after, uint32_t limit,
                               const Digest* fingerprint) const {
   ListPage page;
+  const uint32_t now_s = clock_.WallSeconds();
   view_.Walk(tenant, after, [&](Number piece) {
+    if (view_.HasExpired(piece, now_s)) return true;
     if (fingerprint != nullptr && view_.fingerprint(piece) != *fingerprint) return true;
     if (page.pieces.size() == limit) {
       page.more = true;
@@ -86,8 +99,10 @@ void ResidentPieces::Disown(TenantId tenant, const Key& key) {
 
 void ResidentPieces::Install(TenantId tenant, const Key& key, const PieceRecord& record) {
   std::optional<TimePoint> held_until;
+  std::optional<TimePoint> pinned_until;
   if (const std::optional<Number> old = view_.Find(tenant, key); old.has_value()) {
     if (const auto hold = holds_.find(*old); hold != holds_.end()) held_until = hold->second.until;
+    if (const auto pin = pins_.find(*old); pin != pins_.end()) pinned_until = pin->second;
     Drop(*old, /*tell_catalog=*/false);
   }
   const Number piece = view_.Insert(tenant, key, record);
@@ -97,6 +112,9 @@ void ResidentPieces::Install(TenantId tenant, const Key& key, const PieceRecord&
   if (held_until.has_value()) {
     Hold(tenant, key, record.summary.planes_held - 1, Deadline(*held_until));
   }
+  if (pinned_until.has_value()) SetPin(piece, *pinned_until);
+  // Other writes of the tenant may have been under way when this one was let in.
+  static_cast<void>(KeepWithinQuota(tenant, 0));
 }
 
 void ResidentPieces::Track(Number piece, const PieceRecord& record) {
@@ -107,6 +125,7 @@ void ResidentPieces::Track(Number piece, const PieceRecord& record) {
                                             .levels = record.summary.levels(),
                                             .planes_held = record.summary.planes_held,
                                             .tag = piece}));
+  tenants_[view_.tenant(piece)].live_bytes += record.run_bytes();
 }
 
 void ResidentPieces::SetDurable(Number piece) {
@@ -159,6 +178,8 @@ uint64_t ResidentPieces::ForgetNamespace(TenantId tenant, const Digest& fingerpr
 void ResidentPieces::Drop(Number piece, bool tell_catalog) {
   const PieceRecord record = view_.record(piece);
   if (holds_.contains(piece)) EndHold(piece);
+  if (pins_.contains(piece)) EndPin(piece);
+  tenants_[view_.tenant(piece)].live_bytes -= record.run_bytes();
   policy_->Remove(view_.tracked(piece));
   if (tell_catalog) {
     Change change{.tenant = view_.tenant(piece), .key = view_.key(piece), .pinned = {}};
@@ -189,6 +210,7 @@ void ResidentPieces::Shed(Number piece, uint32_t planes) {
   Change change{.tenant = view_.tenant(piece), .key = view_.key(piece), .pinned = {}};
   const uint64_t base_bytes = record.base_bytes();
   const uint64_t refinement_bytes = record.refinement_bytes();
+  const uint64_t run_bytes = record.run_bytes();
   record.summary.planes_held = planes;
   if (base_bytes > record.base_bytes()) {
     space_.Pin(record.base.segment);
@@ -202,12 +224,28 @@ void ResidentPieces::Shed(Number piece, uint32_t planes) {
   }
   changes_.push_back(change);
   view_.Update(piece, record);
+  tenants_[view_.tenant(piece)].live_bytes -= run_bytes - record.run_bytes();
   policy_->Shed(view_.tracked(piece), planes, record.run_bytes());
   ++counts_.shed;
 }
 
+void ResidentPieces::ForgetIfExpired(TenantId tenant, const Key& key) {
+  const std::optional<Number> piece = view_.Find(tenant, key);
+  if (piece.has_value() && view_.HasExpired(*piece, clock_.WallSeconds())) Forget(*piece);
+}
+
+void ResidentPieces::ForgetExpired(size_t limit) {
+  const uint32_t now_s = clock_.WallSeconds();
+  for (size_t count = 0; count < limit; ++count) {
+    const std::optional<Number> piece = view_.FirstExpired(now_s);
+    if (!piece.has_value()) return;
+    Forget(*piece);
+  }
+}
+
 bool ResidentPieces::MakeRoom(uint64_t bytes) {
-  EndPassedHolds();
+  EndWhatPassed();
+  ForgetExpired(kExpireBatch);
   const uint64_t limit = space_.live_limit_bytes();
   if (bytes > limit) return false;
   while (space_.live_bytes() > limit - bytes || view_.size() >= max_pieces_) {
@@ -216,8 +254,15 @@ bool ResidentPieces::MakeRoom(uint64_t bytes) {
   return true;
 }
 
-bool ResidentPieces::EvictOne() {
-  const Victim victim = policy_->ChooseVictim([](const TrackedPiece&) { return true; });
+bool ResidentPieces::Evict(std::optional<TenantId> tenant) {
+  if (const std::optional<Number> expired = view_.FirstExpired(clock_.WallSeconds())) {
+    Forget(*expired);
+    return true;
+  }
+  const Victim victim =
+      tenant.has_value()
+          ? ChooseOf(*tenant)
+          : policy_->ChooseVictim(/*fresh_too=*/true, [](const TrackedPiece&) { return true; });
   if (victim.piece == nullptr) return false;
   const Number piece = static_cast<Number>(victim.piece->tag());
   if (victim.keep_planes > 0) {
@@ -227,63 +272,6 @@ bool ResidentPieces::EvictOne() {
   ++counts_.evicted;
   Forget(piece);
   return true;
-}
-
-bool ResidentPieces::Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until) {
-  EndPassedHolds();
-  const std::optional<Number> piece = view_.Find(tenant, key);
-  const TimePoint now = clock_.Now();
-  if (!piece.has_value() || until.PassedAt(now)) return false;
-  const PieceRecord record = view_.record(*piece);
-  if (record.summary.planes_held <= level) return false;
-  const TimePoint end = std::min(until.at(), now + kMaxHold);
-  const auto held = holds_.find(*piece);
-  if (held != holds_.end()) {
-    if (held->second.until < end) {
-      holds_by_end_.erase({held->second.until, *piece});
-      held->second.until = end;
-      holds_by_end_.insert({end, *piece});
-    }
-    return true;
-  }
-  const uint64_t bytes = record.run_bytes();
-  const uint64_t limit = space_.live_limit_bytes();
-  const auto found = held_bytes_of_tenant_.find(tenant);
-  const uint64_t of_tenant = found == held_bytes_of_tenant_.end() ? 0 : found->second;
-  if (held_bytes_ + bytes > limit / kHoldShare || of_tenant + bytes > limit / kTenantHoldShare) {
-    return false;
-  }
-  held_bytes_ += bytes;
-  held_bytes_of_tenant_[tenant] += bytes;
-  holds_.emplace(*piece, Holding{.until = end, .bytes = bytes});
-  holds_by_end_.insert({end, *piece});
-  policy_->SetHeld(view_.tracked(*piece), true);
-  return true;
-}
-
-bool ResidentPieces::HeldWithOther(TenantId tenant, const Key& key, const ContentId& content) {
-  EndPassedHolds();
-  const std::optional<Number> piece = view_.Find(tenant, key);
-  return piece.has_value() && holds_.contains(*piece) &&
-         view_.record(*piece).summary.content_id != content;
-}
-
-void ResidentPieces::EndHold(Number piece) {
-  const auto held = holds_.find(piece);
-  const auto of_tenant = held_bytes_of_tenant_.find(view_.tenant(piece));
-  held_bytes_ -= held->second.bytes;
-  of_tenant->second -= held->second.bytes;
-  if (of_tenant->second == 0) held_bytes_of_tenant_.erase(of_tenant);
-  holds_by_end_.erase({held->second.until, piece});
-  holds_.erase(held);
-  policy_->SetHeld(view_.tracked(piece), false);
-}
-
-void ResidentPieces::EndPassedHolds() {
-  const TimePoint now = clock_.Now();
-  while (!holds_by_end_.empty() && holds_by_end_.begin()->first <= now) {
-    EndHold(holds_by_end_.begin()->second);
-  }
 }
 
 void ResidentPieces::Doubt(TenantId tenant, const Key& key, uint32_t segment,

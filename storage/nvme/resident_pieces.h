@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 
 #include "common/clock.h"
@@ -26,6 +27,8 @@ namespace reprise::storage {
 class ResidentPieces {
  public:
   using Number = PieceView::Number;
+  // Pins take memory each: one in so many pieces may have one.
+  static constexpr size_t kPinnedPiecesShare = 8;
 
   // A name whose record in the catalog is no longer what the view says. `pinned` are segments to
   // unpin once it is.
@@ -51,10 +54,13 @@ class ResidentPieces {
   const PieceView& view() const { return view_; }
   const Counts& counts() const { return counts_; }
   uint64_t memory_bytes() const;
+  uint64_t pinned_bytes() const { return pinned_bytes_; }
 
   std::optional<Number> Find(TenantId tenant, const Key& key) const {
     return view_.Find(tenant, key);
   }
+  // As everyone but the catalog sees it: not once it has expired.
+  std::optional<Number> FindLive(TenantId tenant, const Key& key) const;
   // Only if it is that content.
   std::optional<Number> Find(TenantId tenant, const Key& key, const ContentId& content) const;
   ListPage List(TenantId tenant, const Key* after, uint32_t limit, const Digest* fingerprint) const;
@@ -79,13 +85,26 @@ class ResidentPieces {
   uint64_t ForgetNamespace(TenantId tenant, const Digest& fingerprint, std::optional<Key>& after,
                            bool& more);
 
-  // Gives up what the policy names until `bytes` more may live and another piece fits into memory.
-  // False when nothing more may go.
+  // Forgets what has expired: the piece of that name; at most `limit` pieces, the first to expire
+  // first.
+  void ForgetIfExpired(TenantId tenant, const Key& key);
+  void ForgetExpired(size_t limit);
+
+  // Gives up what has expired, then what the policy names, until `bytes` more may live and another
+  // piece fits into memory. False when nothing more may go.
   bool MakeRoom(uint64_t bytes);
-  // One victim of the policy. False when it names none.
-  bool EvictOne();
+  // One that has expired, else one victim of the policy. False when it names none.
+  bool EvictOne() { return Evict(std::nullopt); }
+  // Gives up the tenant's own pieces until it may have `bytes` more. False when that cannot be.
+  bool KeepWithinQuota(TenantId tenant, uint64_t bytes);
+  // In bytes of runs; 0: none.
+  void SetQuota(TenantId tenant, uint64_t quota_bytes);
+  absl::Status AboveQuota(TenantId tenant) const;
 
   bool Hold(TenantId tenant, const Key& key, uint32_t level, Deadline until);
+  // As PieceStore's.
+  absl::Status Pin(TenantId tenant, const Key& key, Deadline until);
+  bool Unpin(TenantId tenant, const Key& key);
   // Whether a hold keeps what is under the name from being replaced by that content.
   bool HeldWithOther(TenantId tenant, const Key& key, const ContentId& content);
 
@@ -103,13 +122,30 @@ class ResidentPieces {
     TimePoint until;
     uint64_t bytes;
   };
+  // In bytes of runs.
+  struct TenantUse {
+    uint64_t live_bytes = 0;
+    uint64_t held_bytes = 0;
+    uint64_t pinned_bytes = 0;
+    uint64_t quota_bytes = 0;  // 0: none
+  };
 
   void Track(Number piece, const PieceRecord& record);
   void Drop(Number piece, bool tell_catalog);
   void Shed(Number piece, uint32_t planes);
   void ReleaseRuns(const PieceRecord& record);
+  bool Evict(std::optional<TenantId> tenant);
+  // What is worth least of the first kVictimsSeen pieces of the tenant from a random place on; of
+  // all where none of those may go.
+  static constexpr size_t kVictimsSeen = 128;
+  Victim ChooseOf(TenantId tenant);
+  // What the policy is told: held, pinned or neither.
+  void TellWhetherKept(Number piece);
+  void SetPin(Number piece, TimePoint until);
+  uint64_t TenantPinLimit(TenantId tenant) const;
   void EndHold(Number piece);
-  void EndPassedHolds();
+  void EndPin(Number piece);
+  void EndWhatPassed();
 
   const size_t max_pieces_;
   SegmentSpace& space_;
@@ -120,7 +156,12 @@ class ResidentPieces {
   absl::flat_hash_map<Number, Holding> holds_;
   std::set<std::pair<TimePoint, Number>> holds_by_end_;
   uint64_t held_bytes_ = 0;
-  absl::flat_hash_map<TenantId, uint64_t> held_bytes_of_tenant_;
+  absl::flat_hash_map<Number, TimePoint> pins_;
+  absl::btree_set<std::pair<TimePoint, Number>> pins_by_end_;
+  uint64_t pinned_bytes_ = 0;
+  // An entry for each tenant seen.
+  absl::flat_hash_map<TenantId, TenantUse> tenants_;
+  uint64_t choices_ = 0;  // of a tenant's victims, for random places
   Counts counts_;
 };
 

@@ -24,7 +24,8 @@ class NoPolicy final : public EvictionPolicy {
   void Remove(TrackedPiece*) override {}
   void SetHeld(TrackedPiece*, bool) override {}
   void Shed(TrackedPiece*, uint32_t, uint64_t) override {}
-  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)>) override { return {}; }
+  Victim ChooseVictim(bool, absl::FunctionRef<bool(const TrackedPiece&)>) override { return {}; }
+  Victim ChooseAmong(bool, std::span<TrackedPiece* const>) override { return {}; }
   bool WorthDemoting(const TrackedPiece&) const override { return true; }
   void SetDemoted(TrackedPiece*) override {}
   size_t fixed_bytes() const override { return 0; }
@@ -44,6 +45,7 @@ PieceRecord RecordOf(uint32_t number, const Digest& fingerprint) {
   summary.content_id.digest = TestKey("content " + std::to_string(number)).digest;
   summary.namespace_fingerprint = fingerprint;
   summary.attributes = {.parent = TestKey("parent " + std::to_string(number)),
+                        .expires_at_s = 1'800'000'000 + number * 7919 % 100'000,
                         .position = number % 500,
                         .recompute_seconds = 0.125 * (number + 1)};
   summary.token_begin = 256 * (number % 500);

@@ -2,7 +2,9 @@
 // pieces only when each has one plane. It knows no prefixes. Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <list>
+#include <span>
 
 #include "storage/policy.h"
 
@@ -23,7 +25,13 @@ class PlanesFirst : public EvictionPolicy {
     tracked->planes = planes_held;
     tracked->size_bytes = size_bytes;
   }
-  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override {
+  Victim ChooseAmong(bool /*fresh_too*/, std::span<TrackedPiece* const> pieces) override {
+    return ChooseVictim(true, [pieces](const TrackedPiece& piece) {
+      return std::ranges::find(pieces, &piece) != pieces.end();
+    });
+  }
+  Victim ChooseVictim(bool /*fresh_too*/,
+                      absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override {
     Tracked* most = nullptr;
     for (Tracked& piece : pieces_) {
       if (piece.held || !can_evict(piece)) continue;

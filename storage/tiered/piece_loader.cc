@@ -13,11 +13,13 @@ namespace reprise::storage {
 struct PieceLoader::Load {
   struct Waiter {
     uint32_t level = 0;
+    Wanted wanted = Wanted::kNow;
     PieceStore::Opened opened;
   };
 
-  Load(TenantId the_tenant, const Key& the_key, const PieceSummary& the_piece, uint32_t the_planes)
-      : tenant(the_tenant), key(the_key), piece(the_piece), planes(the_planes) {}
+  Load(TenantId the_tenant, const Key& the_key, const PieceSummary& the_piece, uint32_t the_planes,
+       Wanted by)
+      : tenant(the_tenant), key(the_key), piece(the_piece), planes(the_planes), wanted(by) {}
 
   uint64_t bytes() const { return piece.all_levels[planes - 1].bytes; }
   UploadOffer offer() const {
@@ -33,6 +35,7 @@ struct PieceLoader::Load {
   const Key key;
   const PieceSummary piece;  // as the nvme tier has it
   const uint32_t planes;     // to be in memory afterwards
+  const Wanted wanted;       // by whoever asked first
   std::atomic<bool> cancelled{false};
   std::unique_ptr<HostUpload> upload;
   bool began_with_planes = false;  // that memory had
@@ -47,7 +50,8 @@ PieceLoader::PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor,
       taking_(std::move(taking)),
       max_running_bytes_(host.arena().size() / kArenaShare) {}
 
-void PieceLoader::Open(TenantId tenant, const Key& key, uint32_t level, PieceStore::Opened opened) {
+void PieceLoader::Open(TenantId tenant, const Key& key, uint32_t level, Wanted wanted,
+                       PieceStore::Opened opened) {
   PieceRef held = host_.Find(tenant, key);
   if (held != nullptr && held->level() >= level) return std::move(opened)(std::move(held));
   const std::optional<PieceSummary> below = nvme_.Describe(tenant, key);
@@ -62,13 +66,13 @@ void PieceLoader::Open(TenantId tenant, const Key& key, uint32_t level, PieceSto
     MutexLock lock(mutex_);
     const auto found = loads_.find({tenant, key});
     if (found != loads_.end()) {
-      found->second->waiters.push_back({level, std::move(opened)});
+      found->second->waiters.push_back({level, wanted, std::move(opened)});
       return;
     }
     taken = !stopping_ && waiting_.size() < kMaxWaiting;
     if (taken) {
-      auto load = std::make_shared<Load>(tenant, key, *below, planes);
-      load->waiters.push_back({level, std::move(opened)});
+      auto load = std::make_shared<Load>(tenant, key, *below, planes, wanted);
+      load->waiters.push_back({level, wanted, std::move(opened)});
       loads_.emplace(Name{tenant, key}, load);
       waiting_.push_back(std::move(load));
     } else {
@@ -102,9 +106,11 @@ bool PieceLoader::Start(const LoadPtr& load) {
     return true;
   }
   taking_(load->bytes());
-  absl::StatusOr<std::unique_ptr<HostUpload>> upload = host_.BeginLoad(load->tenant, load->offer());
+  const bool now = load->wanted == Wanted::kNow;
+  absl::StatusOr<std::unique_ptr<HostUpload>> upload =
+      host_.BeginLoad(load->tenant, load->offer(), /*fresh_too=*/now);
   if (!upload.ok()) {
-    if (absl::IsResourceExhausted(upload.status()) && Postpone(load)) return false;
+    if (now && absl::IsResourceExhausted(upload.status()) && Postpone(load)) return false;
     Complete(load, upload.status());
     return true;
   }
@@ -151,8 +157,9 @@ void PieceLoader::Complete(const LoadPtr& load, absl::Status status) {
   }
   load->upload.reset();
   const bool loaded = status.ok();
+  const bool no_room = load->wanted == Wanted::kLater && absl::IsResourceExhausted(status);
   if (!loaded) {
-    CountFailure(*load, status);
+    if (!no_room) CountFailure(*load, status);
     piece = host_.Peek(load->tenant, load->key);
   }
   std::vector<Load::Waiter> waiters;
@@ -167,11 +174,13 @@ void PieceLoader::Complete(const LoadPtr& load, absl::Status status) {
     }
   }
   for (Load::Waiter& waiter : waiters) {
-    if (!loaded || piece->level() >= waiter.level) {
-      std::move(waiter.opened)(piece);
+    // It joined a load of fewer planes than it wants, or one that would not make room.
+    const bool again =
+        loaded ? piece->level() < waiter.level : no_room && waiter.wanted == Wanted::kNow;
+    if (again) {
+      Open(load->tenant, load->key, waiter.level, waiter.wanted, std::move(waiter.opened));
     } else {
-      // It joined a load of fewer planes than it wants.
-      Open(load->tenant, load->key, waiter.level, std::move(waiter.opened));
+      std::move(waiter.opened)(piece);
     }
   }
   // Last, because Stop waits for it.

@@ -38,9 +38,11 @@ class PieceLoader {
   PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor,
               std::function<void(uint64_t bytes)> taking);
 
-  // As PieceStore::Open.
-  void Open(TenantId tenant, const Key& key, uint32_t level, PieceStore::Opened opened)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // By a reader now, or by nobody yet.
+  enum class Wanted : uint8_t { kNow, kLater };
+  // As PieceStore::Open, and as its Warm.
+  void Open(TenantId tenant, const Key& key, uint32_t level, Wanted wanted,
+            PieceStore::Opened opened) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The piece is being removed: what is under way of it ends as a miss. To be followed by its
   // removal from the host tier, which may have it already.

@@ -33,6 +33,7 @@ PieceSaver::PieceSaver(HostStore& host, NvmeTier& nvme, PieceLoader& loader, Exe
       executor_(executor),
       clock_(clock),
       ahead_bytes_(host.arena().size() / kAheadShare),
+      look_every_bytes_(ahead_bytes_ / kLooksAhead),
       max_running_bytes_(host.arena().size() / kArenaShare) {}
 
 void PieceSaver::Persist(TenantId tenant, const Key& key, const ContentId& content,
@@ -55,7 +56,7 @@ void PieceSaver::Persist(TenantId tenant, const Key& key, const ContentId& conte
     return submit(held, std::move(done));
   }
   // It is written from memory, so that what becomes durable was verified.
-  loader_.Open(tenant, key, below->planes_held - 1,
+  loader_.Open(tenant, key, below->planes_held - 1, PieceLoader::Wanted::kNow,
                [submit, done = std::move(done)](const PieceRef& piece) mutable {
                  submit(piece, std::move(done));
                });
@@ -192,10 +193,16 @@ void PieceSaver::Answer(Write& write, const absl::Status& status) {
 }
 
 void PieceSaver::Added(uint64_t bytes) {
-  // What was looked at ahead lasts for as many bytes; look again well before.
-  if (added_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes < ahead_bytes_ / 16) return;
+  const uint64_t added = added_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  if (added < look_every_bytes_.load(std::memory_order_relaxed)) return;
   added_bytes_.store(0, std::memory_order_relaxed);
   ScheduleDemotion();
+}
+
+void PieceSaver::LookAheadWithin(uint64_t quota_bytes) {
+  if (quota_bytes == 0) return;
+  const uint64_t every = quota_bytes / kAheadShare / kLooksAhead;
+  look_every_bytes_ = std::min(look_every_bytes_.load(), every);
 }
 
 void PieceSaver::ScheduleDemotion() {

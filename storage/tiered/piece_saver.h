@@ -36,6 +36,8 @@ class PieceSaver {
   // Of the arena, what is kept ready to be dropped, and what writes that run at once may pin.
   static constexpr uint64_t kAheadShare = 8;
   static constexpr uint64_t kArenaShare = 8;
+  // How often is looked ahead while as many bytes come as were looked at.
+  static constexpr uint64_t kLooksAhead = 16;
   // No demotion for so long after a write failed: the disk is full or ill, and memory serves on.
   static constexpr Duration kPause = std::chrono::seconds(1);
 
@@ -48,6 +50,9 @@ class PieceSaver {
 
   // The host tier took so many bytes more.
   void Added(uint64_t bytes);
+  // A tenant has this quota of memory, within which its own pieces go for what it brings. Not
+  // thread-safe, unlike the rest.
+  void LookAheadWithin(uint64_t quota_bytes);
 
   // The piece was removed from the host tier and is about to be from the nvme tier: what a write
   // that is under way brings there goes again, and until then Hides says so.
@@ -99,6 +104,7 @@ class PieceSaver {
   Executor& executor_;
   const Clock& clock_;
   const uint64_t ahead_bytes_;
+  std::atomic<uint64_t> look_every_bytes_;
   const uint64_t max_running_bytes_;
 
   std::atomic<uint64_t> added_bytes_{0};

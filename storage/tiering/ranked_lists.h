@@ -46,6 +46,9 @@ class RankedLists {
   void Insert(Entry* entry, List list);  // not listed yet
   void Erase(Entry* entry);              // nothing when not listed
 
+  // Its place in the order of Rank.
+  uint16_t RankOf(List list) const { return rank_of_[list]; }
+
   // The lowest list that is not empty; the next one after it.
   std::optional<List> Lowest() const { return NextFrom(0); }
   std::optional<List> NextAfter(List list) const { return NextFrom(size_t{rank_of_[list]} + 1); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -95,6 +96,10 @@ struct TieringPolicy::Node final : TrackedPiece, RankedLists::Entry {
       if (step.keep_planes != 0 && planes_held > step.keep_planes) return &step;
     }
     return nullptr;
+  }
+  Victim AsVictim() {
+    const Refinement* step = next_refinement();
+    return {.piece = this, .keep_planes = step == nullptr ? 0u : step->keep_planes};
   }
   bool may_be_victim() const { return !held && (children == 0 || next_refinement() != nullptr); }
   uint32_t piece_class() const {
@@ -237,38 +242,62 @@ void TieringPolicy::Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t /*s
   Place(node);
 }
 
-Victim TieringPolicy::ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
-  Settle();
-  const Victim victim = ChooseVictim(/*fresh_too=*/false, can_evict);
-  return victim.piece != nullptr ? victim : ChooseVictim(/*fresh_too=*/true, can_evict);
-}
-
 Victim TieringPolicy::ChooseVictim(bool fresh_too,
                                    absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
-  const uint64_t fresh_calls = nodes_.size() / kFreshShare;
+  Settle();
+  const Victim victim = Choose(/*fresh_too=*/false, can_evict);
+  return victim.piece != nullptr || !fresh_too ? victim : Choose(/*fresh_too=*/true, can_evict);
+}
+
+Victim TieringPolicy::Choose(bool fresh_too,
+                             absl::FunctionRef<bool(const TrackedPiece&)> can_evict) {
   for (auto list = lists_.Lowest(); list.has_value(); list = lists_.NextAfter(*list)) {
     RankedLists::Entry* next = nullptr;
     for (RankedLists::Entry* entry = lists_.Oldest(*list); entry != nullptr; entry = next) {
       next = lists_.NewerThan(entry);
       Node* const node = static_cast<Node*>(entry);
-      if (*list == kUnreachable && Reachable(*node)) {
-        // The one it builds on came after it.
-        node->reachable = true;
-        lists_.Erase(node);
-        Place(node);
-        continue;
-      }
-      const Node::Refinement* step = node->next_refinement();
-      if (!fresh_too && step == nullptr && calls_ - node->last_use < fresh_calls) {
+      if (*list == kUnreachable && HasBecomeReachable(node)) continue;
+      if (!fresh_too && IsFresh(*node)) {
         // What follows in the list is fresher still, but may have planes to give up.
         if (HarmOf(options_.floor) <= 0) break;
         continue;
       }
-      if (!can_evict(*node)) continue;
-      return {.piece = node, .keep_planes = step == nullptr ? 0u : step->keep_planes};
+      if (can_evict(*node)) return node->AsVictim();
     }
   }
   return {};
+}
+
+Victim TieringPolicy::ChooseAmong(bool fresh_too, std::span<TrackedPiece* const> pieces) {
+  Settle();
+  Node* least = nullptr;
+  // What is fresh goes last; of equals, what was used longest ago first.
+  std::tuple<bool, uint16_t, uint64_t> least_rank;
+  for (TrackedPiece* const piece : pieces) {
+    Node* const node = static_cast<Node*>(piece);
+    if (!node->may_be_victim()) continue;
+    if (!node->reachable) HasBecomeReachable(node);
+    const bool fresh = IsFresh(*node);
+    if (fresh && !fresh_too) continue;
+    const std::tuple rank{fresh, lists_.RankOf(ListOf(*node)), node->last_use};
+    if (least != nullptr && rank >= least_rank) continue;
+    least = node;
+    least_rank = rank;
+  }
+  return least == nullptr ? Victim{} : least->AsVictim();
+}
+
+bool TieringPolicy::IsFresh(const Node& node) const {
+  return node.next_refinement() == nullptr && calls_ - node.last_use < nodes_.size() / kFreshShare;
+}
+
+bool TieringPolicy::HasBecomeReachable(Node* node) {
+  if (!Reachable(*node)) return false;
+  // The one it builds on came after it.
+  node->reachable = true;
+  lists_.Erase(node);
+  Place(node);
+  return true;
 }
 
 bool TieringPolicy::WorthDemoting(const TrackedPiece& piece) const {

@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -64,7 +65,9 @@ class TieringPolicy final : public EvictionPolicy {
   void Remove(TrackedPiece* piece) override;
   void SetHeld(TrackedPiece* piece, bool held) override;
   void Shed(TrackedPiece* piece, uint32_t planes_held, uint64_t size_bytes) override;
-  Victim ChooseVictim(absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
+  Victim ChooseVictim(bool fresh_too,
+                      absl::FunctionRef<bool(const TrackedPiece&)> can_evict) override;
+  Victim ChooseAmong(bool fresh_too, std::span<TrackedPiece* const> pieces) override;
   // When the piece is likely enough to be used while the next tier turns over, when one that builds
   // on it was demoted, and until half of the next tier has been filled.
   bool WorthDemoting(const TrackedPiece& piece) const override;
@@ -85,7 +88,11 @@ class TieringPolicy final : public EvictionPolicy {
     bool operator()(const std::unique_ptr<Node>& a, const std::unique_ptr<Node>& b) const;
   };
 
-  Victim ChooseVictim(bool fresh_too, absl::FunctionRef<bool(const TrackedPiece&)> can_evict);
+  Victim Choose(bool fresh_too, absl::FunctionRef<bool(const TrackedPiece&)> can_evict);
+  // Whether it may go only when nothing else may.
+  bool IsFresh(const Node& node) const;
+  // Looks again whether a piece that was unreachable is; it is a possible victim.
+  bool HasBecomeReachable(Node* node);
   Node* Find(uint64_t name) const;
   bool Reachable(const Node& node) const;
   uint32_t TurnOf(uint64_t parent_name) const;

@@ -93,7 +93,7 @@ class Tier {
   };
   // What the policy names, given up.
   std::optional<GivenUp> GiveUp() {
-    const Victim victim = policy_.ChooseVictim(kAny);
+    const Victim victim = policy_.ChooseVictim(true, kAny);
     if (victim.piece == nullptr) return std::nullopt;
     const GivenUp given_up{victim.piece->tag(), victim.keep_planes};
     if (victim.keep_planes == 0) {
@@ -208,7 +208,7 @@ TEST(TieringPolicyTest, PassesOverWhatIsTurnedDown) {
   Tier tier;
   for (uint64_t id = 0; id < 3; ++id) tier.Insert(id);
   const Victim victim =
-      tier.policy().ChooseVictim([](const TrackedPiece& piece) { return piece.tag() == 2; });
+      tier.policy().ChooseVictim(true, [](const TrackedPiece& piece) { return piece.tag() == 2; });
   ASSERT_NE(victim.piece, nullptr);
   EXPECT_EQ(victim.piece->tag(), 2);
 }

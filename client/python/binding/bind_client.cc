@@ -1,4 +1,4 @@
-// Client, its results, and operations under way.
+// Client.
 
 #include <limits>
 #include <memory>
@@ -105,12 +105,13 @@ Pending<PublishResult> PublishAsync(const PyClient& self, const PrefixKeys& keys
                                     uint32_t chunk_count, nb::handle views, uint32_t first_chunk,
                                     double recompute_seconds_per_chunk, const std::string& codec,
                                     const std::optional<std::string>& profile, bool durable,
-                                    double timeout) {
+                                    uint32_t ttl, double timeout) {
   Tensors tensors = ReadTensors(keys.name_space(), views, false);
   PublishOptions options{.first_chunk = first_chunk,
                          .recompute_seconds_per_chunk = recompute_seconds_per_chunk,
                          .codec = ReadCodec(codec),
-                         .durable = durable};
+                         .durable = durable,
+                         .ttl = std::chrono::seconds(ttl)};
   if (profile) {
     options.profile = std::make_shared<const Profile>(ValueOrRaise(ParseProfile(*profile)));
   }
@@ -140,12 +141,14 @@ Pending<LoadResult> LoadAsync(const PyClient& self, const PrefixKeys& keys, uint
 }
 
 Pending<PublishResult> PublishPieceAsync(const PyClient& self, nb::bytes container,
-                                         uint64_t position, bool durable, double timeout) {
+                                         uint64_t position, bool durable, uint32_t ttl,
+                                         double timeout) {
   const ByteSpan bytes(static_cast<const std::byte*>(container.data()), container.size());
   const Deadline deadline = ReadTimeout(timeout);
   return Pending(Run(self, [&](Client& client) {
-    return client.PublishPiece(SharedBytes::CopyOf(bytes),
-                               {.position = position, .durable = durable}, deadline);
+    return client.PublishPiece(
+        SharedBytes::CopyOf(bytes),
+        {.position = position, .durable = durable, .ttl = std::chrono::seconds(ttl)}, deadline);
   }));
 }
 
@@ -183,9 +186,39 @@ ObjectPage List(const PyClient& self, std::optional<nb::bytes> after, uint32_t l
   return WaitFor(Run(self, [&](Client& client) { return client.List(from, limit, of, deadline); }));
 }
 
-uint64_t Remove(const PyClient& self, const std::vector<nb::bytes>& keys, double timeout) {
+std::vector<Key> ReadKeys(const std::vector<nb::bytes>& keys) {
   std::vector<Key> asked;
   for (const nb::bytes& key : keys) asked.push_back(Key{ReadDigest(key, "key")});
+  return asked;
+}
+
+uint64_t Pin(const PyClient& self, const std::vector<nb::bytes>& keys, uint32_t seconds,
+             double timeout) {
+  std::vector<Key> asked = ReadKeys(keys);
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(Run(self, [&](Client& client) {
+    return client.Pin(std::move(asked), std::chrono::seconds(seconds), deadline);
+  }));
+}
+
+uint64_t Unpin(const PyClient& self, const std::vector<nb::bytes>& keys, double timeout) {
+  std::vector<Key> asked = ReadKeys(keys);
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(
+      Run(self, [&](Client& client) { return client.Unpin(std::move(asked), deadline); }));
+}
+
+uint64_t Warm(const PyClient& self, const std::vector<nb::bytes>& keys,
+              std::optional<uint32_t> level, double timeout) {
+  std::vector<Key> asked = ReadKeys(keys);
+  const Deadline deadline = ReadTimeout(timeout);
+  return WaitFor(Run(self, [&](Client& client) {
+    return client.Warm(std::move(asked), LevelOrAll(level), deadline);
+  }));
+}
+
+uint64_t Remove(const PyClient& self, const std::vector<nb::bytes>& keys, double timeout) {
+  std::vector<Key> asked = ReadKeys(keys);
   const Deadline deadline = ReadTimeout(timeout);
   return WaitFor(
       Run(self, [&](Client& client) { return client.Remove(std::move(asked), deadline); }));
@@ -213,136 +246,6 @@ nb::dict Counters(const PyClient& self) {
   return all;
 }
 
-void BindPieces(nb::module_& module) {
-  nb::class_<Miss>(module, "Miss", "Why a piece could not be had.")
-      .def_ro("chunk", &Miss::chunk)
-      .def_ro("slot", &Miss::slot)
-      .def_prop_ro(
-          "reason", [](const Miss& self) { return std::string(MissReasonName(self.reason)); },
-          "\"absent\", \"other_content\", \"corrupt\", \"other_namespace\", \"truncated\", "
-          "\"unknown_format\", "
-          "\"peer_lost\", \"deadline\" or \"refused\".")
-      .def_ro("detail", &Miss::detail)
-      .def("__repr__", [](const Miss& self) {
-        return "Miss(chunk=" + std::to_string(self.chunk) + ", slot=" + std::to_string(self.slot) +
-               ", reason='" + std::string(MissReasonName(self.reason)) + "', detail='" +
-               self.detail + "')";
-      });
-  nb::class_<Selection>(module, "Selection",
-                        "A step of a plan: one chunk, or the layers of it whose indices in the "
-                        "model are in [layer_begin, layer_end), at `level` at most.")
-      .def(
-          "__init__",
-          [](Selection* self, uint32_t chunk, std::optional<uint32_t> level, uint32_t layer_begin,
-             std::optional<uint32_t> layer_end) {
-            new (self) Selection{.chunk = chunk,
-                                 .level = LevelOrAll(level),
-                                 .layer_begin = layer_begin,
-                                 .layer_end = layer_end.value_or(Selection{}.layer_end)};
-          },
-          "chunk"_a, nb::kw_only(), "level"_a = nb::none(), "layer_begin"_a = 0,
-          "layer_end"_a = nb::none())
-      .def_ro("chunk", &Selection::chunk)
-      .def_ro("level", &Selection::level)
-      .def_ro("layer_begin", &Selection::layer_begin)
-      .def_ro("layer_end", &Selection::layer_end);
-  nb::class_<SelectionResult>(module, "SelectionResult", "What became of a selection.")
-      .def_ro("complete", &SelectionResult::complete, "All of it is in the arrays.")
-      .def_ro("level", &SelectionResult::level,
-              "Once complete: the lowest that one of its pieces reached. Pieces of a single level, "
-              "as raw ones are, count only where there are no others.")
-      .def_prop_ro(
-          "distortion",
-          [](const SelectionResult& self) {
-            return nb::make_tuple(self.distortion.key, self.distortion.value);
-          },
-          nb::sig("def distortion(self) -> tuple[float, float]"),
-          "Once complete: the worst layer's (K, V) relative L2 error, as loaded.")
-      .def_prop_ro("lossless", &SelectionResult::lossless)
-      .def_ro("miss", &SelectionResult::miss,
-              "Why it is not complete; None also when a miss before it ended the load.");
-  nb::class_<PieceState>(module, "PieceState", "One piece as the store holds it.")
-      .def_prop_ro("content_id",
-                   [](const PieceState& self) { return WriteDigest(self.content_id.digest); })
-      .def_ro("level_bytes", &PieceState::level_bytes,
-              "Bytes of header, directory and planes 0..k, for each level k.")
-      .def_prop_ro(
-          "distortions",
-          [](const PieceState& self) {
-            nb::list levels;
-            for (const Distortion& level : self.distortions)
-              levels.append(nb::make_tuple(level.key, level.value));
-            return levels;
-          },
-          nb::sig("def distortions(self) -> list[tuple[float, float]]"),
-          "The worst layer's (K, V) relative L2 error at each level.")
-      .def_ro("planes_held", &PieceState::planes_held)
-      .def_prop_ro(
-          "tier", [](const PieceState& self) { return std::string(TierName(self.tier)); },
-          "\"gpu\", \"host\", \"nvme\" or \"unknown\": where a fetch would find it now.");
-  nb::class_<ObjectInfo>(module, "ObjectInfo")
-      .def_prop_ro("key", [](const ObjectInfo& self) { return WriteDigest(self.key.digest); })
-      .def_prop_ro("namespace_fingerprint",
-                   [](const ObjectInfo& self) { return WriteDigest(self.namespace_fingerprint); })
-      .def_ro("position", &ObjectInfo::position)
-      .def_ro("state", &ObjectInfo::state);
-  nb::class_<ObjectStat>(module, "ObjectStat")
-      .def_ro("info", &ObjectStat::info, "None when absent.")
-      .def_ro("dropped_as_corrupt", &ObjectStat::dropped_as_corrupt);
-  nb::class_<ObjectPage>(module, "ObjectPage")
-      .def_ro("objects", &ObjectPage::objects)
-      .def_ro("more", &ObjectPage::more);
-}
-
-double Seconds(std::chrono::duration<double> duration) { return duration.count(); }
-
-void BindResults(nb::module_& module) {
-  nb::class_<LookupResult>(module, "LookupResult")
-      .def_ro("chunks", &LookupResult::chunks, "Leading chunks whose needed pieces are all held.")
-      .def_ro("pieces", &LookupResult::pieces,
-              "Of those chunks, chunk by chunk, in the order of PrefixKeys.slots.")
-      .def_prop_ro(
-          "held", [](const LookupResult& self) { return Seconds(self.held); },
-          "Seconds of hold granted.")
-      .def_prop_ro("store_queue_delay",
-                   [](const LookupResult& self) { return Seconds(self.store_queue_delay); })
-      .def_ro("miss", &LookupResult::miss, "Why not one chunk more.");
-  nb::class_<PublishResult>(module, "PublishResult")
-      .def_ro("pieces_stored", &PublishResult::pieces_stored)
-      .def_ro("pieces_already_held", &PublishResult::pieces_already_held)
-      .def_ro("bytes_sent", &PublishResult::bytes_sent)
-      .def_ro("replicas", &PublishResult::replicas, "How many stores have each piece, at least.");
-  nb::class_<LoadResult>(module, "LoadResult")
-      .def_ro("chunks", &LoadResult::chunks, "Leading chunks that are complete in the arrays.")
-      .def_ro("bytes_received", &LoadResult::bytes_received)
-      .def_ro("lossless", &LoadResult::lossless)
-      .def_ro("selections", &LoadResult::selections,
-              "What became of each selection of the plan; without one, of each chunk.")
-      .def_ro("misses", &LoadResult::misses, "Why the rest is missing.");
-  nb::class_<ObjectBytes>(module, "PieceResult")
-      .def_ro("miss", &ObjectBytes::miss)
-      .def_prop_ro(
-          "container",
-          [](const ObjectBytes& self) -> std::optional<nb::bytes> {
-            if (self.miss) return std::nullopt;
-            return nb::bytes(self.container.data(), self.container.size());
-          },
-          "The verified container; None after a miss.")
-      .def_ro("level", &ObjectBytes::level);
-  BindPending<LookupResult>(
-      module, "PendingLookup",
-      "def __await__(self) -> collections.abc.Generator[typing.Any, None, LookupResult]");
-  BindPending<PublishResult>(
-      module, "PendingPublish",
-      "def __await__(self) -> collections.abc.Generator[typing.Any, None, PublishResult]");
-  BindPending<LoadResult>(
-      module, "PendingLoad",
-      "def __await__(self) -> collections.abc.Generator[typing.Any, None, LoadResult]");
-  BindPending<ObjectBytes>(
-      module, "PendingPiece",
-      "def __await__(self) -> collections.abc.Generator[typing.Any, None, PieceResult]");
-}
-
 // The blocking form of an asynchronous method.
 template <typename Result, typename... Args>
 auto Blocking(Pending<Result> (*start)(const PyClient&, Args...)) {
@@ -354,8 +257,6 @@ auto Blocking(Pending<Result> (*start)(const PyClient&, Args...)) {
 }  // namespace
 
 void BindClient(nb::module_& module) {
-  BindPieces(module);
-  BindResults(module);
   module.def(
       "connect", &Connect, "address"_a, nb::kw_only(), "tenant"_a = "default", "credential"_a = "",
       "carrier"_a = "auto", "timeout"_a = 5.0, "receive_bytes"_a = ClientOptions{}.receive_bytes,
@@ -377,7 +278,7 @@ void BindClient(nb::module_& module) {
     client.def(
         name, method, "keys"_a, "chunk_count"_a, "views"_a, nb::kw_only(), "first_chunk"_a = 0,
         "recompute_seconds_per_chunk"_a = 0.0, "codec"_a = "progressive", "profile"_a = nb::none(),
-        "durable"_a = false, "timeout"_a = 60.0,
+        "durable"_a = false, "ttl"_a = 0, "timeout"_a = 60.0,
         "Encodes and stores chunk_count chunks from first_chunk on. views is a list of one "
         "(key, value) pair of "
         "arrays, or one array for a latent, for each layer group; for a single group the "
@@ -387,7 +288,8 @@ void BindClient(nb::module_& module) {
         "until it is done. codec is \"progressive\", which can be loaded at lower levels, for "
         "fewer bytes, and stores raw what it cannot code (fp32, states, opaque bytes); or "
         "\"raw\". profile is the text of the file that the namespace names, which takes it. With "
-        "durable, what is held then survives the store's process and power loss.");
+        "durable, what is held then survives the store's process and power loss. ttl seconds after "
+        "it was stored a piece is absent again; 0: it stays until it is evicted.");
   };
   publish("publish", Blocking(&PublishAsync));
   publish("publish_async", &PublishAsync);
@@ -412,8 +314,9 @@ void BindClient(nb::module_& module) {
   load("load_async", &LoadAsync);
   const auto publish_piece = [&](const char* name, auto method) {
     client.def(name, method, "container"_a, nb::kw_only(), "position"_a = 0, "durable"_a = false,
-               "timeout"_a = 60.0,
-               "Stores a whole container under the key in its header; durable as in publish.");
+               "ttl"_a = 0, "timeout"_a = 60.0,
+               "Stores a whole container under the key in its header; durable and ttl as in "
+               "publish.");
   };
   publish_piece("publish_piece", Blocking(&PublishPieceAsync));
   publish_piece("publish_piece_async", &PublishPieceAsync);
@@ -431,6 +334,14 @@ void BindClient(nb::module_& module) {
            "A page of what the store holds, by key; 0 is the largest page.")
       .def("remove", &Remove, "keys"_a, nb::kw_only(), "timeout"_a = 5.0,
            "How many of the pieces were held and are gone.")
+      .def("pin", &Pin, "keys"_a, "seconds"_a, nb::kw_only(), "timeout"_a = 60.0,
+           "Keeps what is held of the keys from eviction for 1 to 86400 seconds; how many of them "
+           "are pinned now. PrefixKeys.keys has those of a prefix.")
+      .def("unpin", &Unpin, "keys"_a, nb::kw_only(), "timeout"_a = 5.0,
+           "How many of the keys were pinned.")
+      .def("warm", &Warm, "keys"_a, nb::kw_only(), "level"_a = nb::none(), "timeout"_a = 60.0,
+           "Brings pieces from the store's disk into its memory, in order, until one is absent or "
+           "would push out what was used last; how many leading ones are there then.")
       .def("remove_namespace", &RemoveNamespace, "fingerprint"_a, nb::kw_only(), "timeout"_a = 60.0)
       .def("close", &PyClient::Close, "Cancels what is under way and waits for it. Idempotent.")
       .def(

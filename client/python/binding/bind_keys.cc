@@ -196,7 +196,17 @@ void BindKeys(nb::module_& module) {
             }
             return WriteDigest(self.key(chunk, slot).digest);
           },
-          "chunk"_a, "slot"_a, "The 32 bytes of a piece's key.");
+          "chunk"_a, "slot"_a, "The 32 bytes of a piece's key.")
+      .def_prop_ro(
+          "keys",
+          [](const PrefixKeys& self) {
+            std::vector<nb::bytes> keys;
+            for (const Key& key : self.AllKeys(self.chunk_count())) {
+              keys.push_back(WriteDigest(key.digest));
+            }
+            return keys;
+          },
+          "The key of every piece, chunk by chunk.");
 }
 
 }  // namespace reprise::python

@@ -6,6 +6,7 @@
 namespace reprise::python {
 
 void BindKeys(nanobind::module_& module);
+void BindResults(nanobind::module_& module);
 void BindClient(nanobind::module_& module);
 void BindCodec(nanobind::module_& module);
 void BindCalibration(nanobind::module_& module);  // after BindKeys
