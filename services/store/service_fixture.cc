@@ -101,7 +101,7 @@ v1::PublishRequest FirstStepOf(const Key& key, ByteSpan container) {
 void ServiceTest::Start(StoreServiceOptions options, uint64_t budget_bytes, const Clock& clock) {
   server_.reset();
   service_.reset();
-  pieces_ = storage::HostStore::Create({.budget_bytes = budget_bytes}).value();
+  pieces_ = storage::HostStore::Create({.budget_bytes = budget_bytes, .clock = &clock}).value();
   service_ = StoreService::Create(*pieces_, std::move(options), SystemRandom(), clock).value();
   server_ = transport::LoopbackServer::Create(service_->Face("loopback"));
 }

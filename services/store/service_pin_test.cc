@@ -89,7 +89,9 @@ TEST_F(PinTest, WarmCountsLeadingPieces) {
   EXPECT_EQ(Refusal(v1::WARM, WarmOf({})).code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST_F(PinTest, AManyKeysCallEndsWithEachOnce) {
+TEST_F(PinTest, ManyKeysAreEachPinnedOnce) {
+  Start({}, 64 * kMiB, clock_);
+  channel_ = Connect();
   std::vector<uint32_t> numbers;
   for (uint32_t number = 0; number < 1000; ++number) {
     if (number % 3 == 0) Store(*channel_, KeyNumber(number));

@@ -58,11 +58,11 @@ TEST_F(ServiceTest, OpenSessionTellsWhereTheDataPathIs) {
 TEST_F(ServiceTest, NothingWorksWithoutASession) {
   const auto door = server_->ConnectWithoutHello();
   for (const v1::Method method :
-       {v1::LOOKUP, v1::PUBLISH, v1::FETCH, v1::STAT, v1::LIST, v1::REMOVE}) {
+       {v1::LOOKUP, v1::PUBLISH, v1::FETCH, v1::STAT, v1::LIST, v1::REMOVE, v1::PIN, v1::WARM}) {
     EXPECT_EQ(Run(*door, method, "").status.code(), absl::StatusCode::kUnauthenticated) << method;
   }
   const auto channel = Connect();
-  for (const int method : {0, 2, 9, 65535}) {
+  for (const int method : {0, 2, 11, 65535}) {
     EXPECT_EQ(Run(*channel, static_cast<v1::Method>(method), "").status.code(),
               absl::StatusCode::kUnimplemented)
         << method;
