@@ -40,6 +40,7 @@ void FetchOperation::StartBatch(uint32_t first) {
     selection.set_layer_begin(pieces_[i].layer_begin);
     selection.set_layer_end(pieces_[i].layer_end);
   }
+
   const size_t receive_parts = core().options.receive_bytes / kMaxPartBytes;
   CallStreaming(
       v1::FETCH, request.SerializeAsString(),
