@@ -27,6 +27,7 @@ SIZES_MIB = (1, 4, 16)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs per figure (default 7)")
+    parser.add_argument("--only", type=int, choices=SIZES_MIB, help="values of so many MiB alone")
 
 
 class Side(Protocol):
@@ -76,7 +77,8 @@ def main(bench: Bench) -> None:
     logs = bench.root / "build" / "bench"
     logs.mkdir(parents=True, exist_ok=True)
     worst: dict[str, list[float | None]] = {"get": [], "put": []}
-    for size_mib in SIZES_MIB:
+    only = bench.options.only
+    for size_mib in (only,) if only else SIZES_MIB:
         for kind, value in measure(bench, size_mib, logs).items():
             worst[kind].append(value)
     for kind, values in worst.items():
