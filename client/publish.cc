@@ -85,6 +85,8 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
   const std::optional<Namespace> name_space_;
   // What is held counts only once the store has answered for it: a first step asks for that.
   const bool durable_;
+  const std::shared_ptr<SpareMemory> spare_memory_ = std::make_shared<SpareMemory>();
+
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<size_t> open_
@@ -212,7 +214,7 @@ void PublishOperation::WantTurn() {
   const uint64_t bytes = uploads_[next_encoding_].piece.TensorBytes();
   const bool first = pieces_ahead_ == 0;
   if (!first && (pieces_ahead_ >= kMaxPiecesAhead || bytes_ahead_ + bytes > kMaxBytesAhead)) return;
-  room_ = UnsentBytes::Reserve(core(), bytes);
+  room_ = UnsentBytes::Reserve(core(), bytes, spare_memory_);
   if (room_ != nullptr) return Schedule(deadline().at());
   // Its own pieces will make room, those of others perhaps not in time.
   if (first) {
@@ -322,6 +324,7 @@ void PublishOperation::OnStep(size_t index, uint64_t bytes,
                               absl::StatusOr<transport::UnaryReply> reply) {
   absl::Status taken;
   SharedBytes done_with;
+  std::shared_ptr<UnsentBytes> room;  // it has the container's memory
   {
     MutexLock lock(uploads_mutex_);
     Upload& upload = uploads_[index];
@@ -335,8 +338,9 @@ void PublishOperation::OnStep(size_t index, uint64_t bytes,
     if (upload.outcome != Outcome::kNone && upload.steps_under_way == 0) {
       open_.erase(std::find(open_.begin(), open_.end(), index));
       done_with = std::move(upload.piece.container);
-      if (upload.piece.room != nullptr) {
-        upload.piece.room->Release();
+      room = std::move(upload.piece.room);
+      if (room != nullptr) {
+        room->Release();
         bytes_ahead_ -= upload.bytes_ahead;
         --pieces_ahead_;
       }
@@ -345,6 +349,7 @@ void PublishOperation::OnStep(size_t index, uint64_t bytes,
   }
   if (!taken.ok()) Fail(std::move(taken));
   done_with = {};
+  room.reset();
   Pump();
 }
 
