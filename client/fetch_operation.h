@@ -28,8 +28,10 @@
 
 namespace reprise::client {
 
-// Parts with bulk that one leg of a fetch may have under way.
-inline constexpr uint32_t kFetchCreditParts = 4;
+// Parts with bulk that one leg of a fetch may have under way, if the receive memory has room for as
+// many of the largest. Small ones, as a few layers of a low level make, need that many to fill the
+// wire.
+inline constexpr uint32_t kFetchCreditParts = 16;
 // How long one operation keeps a verifier thread before it lets others have it: it ends with the
 // segment in hand then.
 inline constexpr std::chrono::milliseconds kVerifierTurn{1};

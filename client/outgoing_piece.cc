@@ -36,14 +36,31 @@ bool IsExact(const PieceState& state) {
   return state.distortions[state.planes_held - 1] == Distortion{};
 }
 
-std::shared_ptr<UnsentBytes> UnsentBytes::Reserve(Core& core, uint64_t bytes) {
+std::vector<std::byte> SpareMemory::Take() {
+  MutexLock lock(mutex_);
+  if (spare_.empty()) return {};
+  std::vector<std::byte> memory = std::move(spare_.back());
+  spare_.pop_back();
+  return memory;
+}
+
+void SpareMemory::Give(std::vector<std::byte> memory) {
+  MutexLock lock(mutex_);
+  spare_.push_back(std::move(memory));
+}
+
+std::shared_ptr<UnsentBytes> UnsentBytes::Reserve(Core& core, uint64_t bytes,
+                                                  std::shared_ptr<SpareMemory> spare) {
   const uint64_t before = core.unsent_bytes->fetch_add(bytes);
-  std::shared_ptr<UnsentBytes> room(new UnsentBytes(core.unsent_bytes, bytes));
+  std::shared_ptr<UnsentBytes> room(new UnsentBytes(core.unsent_bytes, bytes, std::move(spare)));
   if (before + bytes > core.options.send_bytes) room.reset();
   return room;
 }
 
-UnsentBytes::~UnsentBytes() { Release(); }
+UnsentBytes::~UnsentBytes() {
+  Release();
+  if (!encoded_.empty()) spare_->Give(std::move(encoded_));
+}
 
 void UnsentBytes::Release() { total_->fetch_sub(reserved_.exchange(0)); }
 
@@ -93,9 +110,10 @@ absl::StatusOr<std::vector<OutgoingPiece>> PlanChunks(const PrefixKeys& keys, ui
 
 absl::Status Encode(const Namespace& name_space, std::shared_ptr<UnsentBytes> room,
                     OutgoingPiece& piece) {
-  REPRISE_ASSIGN_OR_RETURN(std::vector<std::byte> encoded,
-                           EncodePiece(name_space, *piece.identity, piece.tensors.key,
-                                       piece.tensors.value, piece.codec, piece.profile.get()));
+  REPRISE_ASSIGN_OR_RETURN(
+      std::vector<std::byte> encoded,
+      EncodePiece(name_space, *piece.identity, piece.tensors.key, piece.tensors.value, piece.codec,
+                  piece.profile.get(), room->TakeMemory()));
   REPRISE_ASSIGN_OR_RETURN(const PieceMeta meta, PieceMeta::Parse(encoded));
   piece.quality = QualityOf(meta, meta.level_count());
   piece.container = room->Keep(room, std::move(encoded));

@@ -14,29 +14,48 @@
 #include "client/operation.h"
 #include "client/reprise.h"
 #include "common/bytes.h"
+#include "common/mutex.h"
 #include "common/status.h"
 
 namespace reprise::client {
+
+// Memory of pieces that one publish has sent, for those it encodes next: never more of them than
+// were encoded ahead at once. Thread-safe.
+class SpareMemory {
+ public:
+  // The memory given last; empty when there is none.
+  std::vector<std::byte> Take() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Give(std::vector<std::byte> memory) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  Mutex mutex_;
+  std::vector<std::vector<std::byte>> spare_ ABSL_GUARDED_BY(mutex_);
+};
 
 // Room in the client's send_bytes, until it is released or destroyed. Thread-safe.
 class UnsentBytes {
  public:
   // Null when `bytes` more would exceed options.send_bytes of the core's client.
-  static std::shared_ptr<UnsentBytes> Reserve(Core& core, uint64_t bytes);
+  static std::shared_ptr<UnsentBytes> Reserve(Core& core, uint64_t bytes,
+                                              std::shared_ptr<SpareMemory> spare);
   ~UnsentBytes();
   UnsentBytes(const UnsentBytes&) = delete;
   UnsentBytes& operator=(const UnsentBytes&) = delete;
 
+  // What a piece sent before was encoded into.
+  std::vector<std::byte> TakeMemory() { return spare_->Take(); }
   // Keeps `encoded`, and takes as much room as that needs. Once.
   SharedBytes Keep(std::shared_ptr<UnsentBytes> self, std::vector<std::byte> encoded);
   // The bytes have been sent, though a carrier may still refer to them for a moment.
   void Release();
 
  private:
-  UnsentBytes(std::shared_ptr<std::atomic<uint64_t>> total, uint64_t reserved)
-      : total_(std::move(total)), reserved_(reserved) {}
+  UnsentBytes(std::shared_ptr<std::atomic<uint64_t>> total, uint64_t reserved,
+              std::shared_ptr<SpareMemory> spare)
+      : total_(std::move(total)), spare_(std::move(spare)), reserved_(reserved) {}
 
   const std::shared_ptr<std::atomic<uint64_t>> total_;
+  const std::shared_ptr<SpareMemory> spare_;
   std::atomic<uint64_t> reserved_;
   std::vector<std::byte> encoded_;
 };

@@ -80,6 +80,7 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
   const std::optional<Namespace> name_space_;
   const bool durable_;
   const uint32_t ttl_s_;
+  const std::shared_ptr<SpareMemory> spare_memory_ = std::make_shared<SpareMemory>();
   Mutex uploads_mutex_;
   std::vector<Upload> uploads_ ABSL_GUARDED_BY(uploads_mutex_);
   std::vector<Destination> destinations_ ABSL_GUARDED_BY(uploads_mutex_);
@@ -259,7 +260,7 @@ void PublishOperation::WantTurn() {
   const uint64_t bytes = uploads_[next_encoding_].piece.TensorBytes();
   const bool first = pieces_ahead_ == 0;
   if (!first && (pieces_ahead_ >= kMaxPiecesAhead || bytes_ahead_ + bytes > kMaxBytesAhead)) return;
-  room_ = UnsentBytes::Reserve(core(), bytes);
+  room_ = UnsentBytes::Reserve(core(), bytes, spare_memory_);
   if (room_ != nullptr) return Schedule(deadline().at());
   // Its own pieces will make room, those of others perhaps not in time.
   if (first) {
@@ -438,8 +439,7 @@ Async<PublishResult> BeginPublishPiece(Core& core, SharedBytes container, PieceO
   if (absl::Status ttl = CheckTtl(options.ttl); !ttl.ok()) return Refused<PublishResult>(ttl);
   auto piece = WrapContainer(std::move(container), options.position);
   if (!piece.ok()) return Refused<PublishResult>(piece.status());
-  std::vector<OutgoingPiece> pieces;
-  pieces.push_back(*std::move(piece));
+  std::vector<OutgoingPiece> pieces(1, *std::move(piece));
   const auto place = [&core](const View& view, const OutgoingPiece& lone) {
     return PlaceUnit(view, lone.key.digest, core.options.replicas);
   };

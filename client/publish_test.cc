@@ -5,6 +5,9 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <vector>
+
+#include <malloc.h>
 
 #include "chunk/container.h"
 #include "client/client_fixture.h"
@@ -105,6 +108,32 @@ TEST_F(PublishTest, TheStoreIsAskedBeforeAnythingIsEncoded) {
   SampleTensors loaded(keys.name_space(), 0, 2, Layout::kContiguous);
   EXPECT_EQ(client_->Load(keys, 0, 2, loaded.views(), {}, Soon()).Wait()->chunks, 2u);
   EXPECT_TRUE(loaded.Holds(6, 0, 2));
+}
+
+TEST_F(PublishTest, MemoryOfAPieceIsGivenBackOnceItIsSent) {
+  constexpr uint32_t kChunks = 64;
+  const PrefixKeys keys = SampleKeys(AttentionNamespace(), kChunks);
+  Mutex mutex;
+  size_t sent_bytes = 0;
+  std::vector<size_t> heap_bytes;
+  store_.set_intercept(
+      [&](const transport::Request& request, std::unique_ptr<transport::Responder>& responder) {
+        if (request.method != v1::PUBLISH) return false;
+        v1::PublishReply stored;
+        stored.set_outcome(v1::PublishReply::STORED);
+        responder->Send({stored.SerializeAsString(), {}});
+        responder->Complete(absl::OkStatus());
+        MutexLock lock(mutex);
+        sent_bytes += request.bulk.size();
+        const struct mallinfo2 heap = mallinfo2();
+        heap_bytes.push_back(heap.uordblks + heap.hblkhd);
+        return true;
+      });
+  PublishRaw(keys, kChunks, 1);
+  MutexLock lock(mutex);
+  ASSERT_EQ(heap_bytes.size(), kChunks * keys.pieces_per_chunk());
+  const size_t early = heap_bytes[heap_bytes.size() / 4];
+  EXPECT_LT(heap_bytes.back(), early + sent_bytes / 4);
 }
 
 // An inexact piece is held: whether that is enough shows when the tensors are encoded.

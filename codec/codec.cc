@@ -134,7 +134,8 @@ GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
                                                    const TensorView& key, const TensorView& value,
-                                                   CodecId codec, const Profile* profile) {
+                                                   CodecId codec, const Profile* profile,
+                                                   std::vector<std::byte> memory) {
   REPRISE_RETURN_IF_ERROR(Validate(name_space));
   REPRISE_RETURN_IF_ERROR(CheckSlot(name_space, identity.slot));
   if (!key.present() || key.shape[1] == 0) {
@@ -169,7 +170,10 @@ absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
   std::vector<Segment> segments = RawSegments(header);
   REPRISE_ASSIGN_OR_RETURN(PieceLayout layout,
                            PieceLayout::Create(std::move(header), std::move(segments)));
-  std::vector<std::byte> container(layout.total_bytes());
+  // Growing would copy what is there.
+  if (memory.capacity() < layout.total_bytes()) memory.clear();
+  std::vector<std::byte> container = std::move(memory);
+  container.resize(layout.total_bytes());
   for (uint32_t i = 0; i < layout.meta().segments().size(); ++i) {
     REPRISE_ASSIGN_OR_RETURN(const TensorView rows, SegmentRows(layout.meta(), i, key, value));
     GatherRows(rows, layout.SegmentBytes(i, container));

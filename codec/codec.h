@@ -49,11 +49,13 @@ GroupShape ShapeOf(const Namespace& name_space, const LayerGroup& group, uint32_
 // the slot's layers and heads of what ShapeOf(name_space, group, 1) says, with 1 to chunk_rows
 // rows. INVALID_ARGUMENT otherwise. What `codec` cannot code (state, opaque bytes, fp32) becomes
 // raw. `profile` is the one that the namespace names, CheckProfile; null for none. Raw needs none.
+// A raw piece is written into `memory`, whatever it holds: fresh memory costs as much as the work.
 absl::StatusOr<std::vector<std::byte>> EncodePiece(const Namespace& name_space,
                                                    const PieceIdentity& identity,
                                                    const TensorView& key, const TensorView& value,
                                                    CodecId codec = CodecId::kRaw,
-                                                   const Profile* profile = nullptr);
+                                                   const Profile* profile = nullptr,
+                                                   std::vector<std::byte> memory = {});
 
 // Decodes one piece, or some layers of it, at some level, into the caller's tensors.
 class PieceDecoder {

@@ -118,6 +118,25 @@ struct Layout {
   std::array<bool, 3> reversed{};
 };
 
+TEST(RawCodec, EncodesIntoUsedMemory) {
+  const PieceCase c{.heads = 3, .tokens = 5, .value_dim = 4};
+  GuardedTensor key = Packed(c.dtype, KeyShape(c));
+  GuardedTensor value = Packed(c.dtype, ValueShape(c));
+  key.Fill(1);
+  value.Fill(2);
+  const auto fresh = EncodePiece(NamespaceOf(c), IdentityOf(c), key.view(), value.view());
+  ASSERT_TRUE(fresh.ok()) << fresh.status();
+  for (const size_t size : {size_t{1}, fresh->size() - 1, fresh->size(), fresh->size() + 100}) {
+    std::vector<std::byte> memory(size, std::byte{0xff});
+    const std::byte* const address = memory.data();
+    const auto again = EncodePiece(NamespaceOf(c), IdentityOf(c), key.view(), value.view(),
+                                   CodecId::kRaw, nullptr, std::move(memory));
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(*again, *fresh) << size;
+    EXPECT_EQ(again->data() == address, size >= fresh->size()) << size;
+  }
+}
+
 // Encodes from one layout, decodes into another, and checks body, values and guards.
 void ExpectRoundTrip(const PieceCase& c, const Layout& from, const Layout& to) {
   SCOPED_TRACE(testing::Message() << c.layers << " layers, " << c.tokens << " tokens, " << c.heads

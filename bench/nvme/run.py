@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.harness.cost import Cost
 from bench.harness.report import Bench
 
 GIB = 1 << 30
@@ -53,18 +54,6 @@ WORKS = (
     Work("read_64k", "read", 64 << 10),
     Work("write_1m", "write", 1 << 20),
 )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a side took for it."""
-
-    goodput: float
-    cpu_seconds_per_gb: float
-
-    @staticmethod
-    def of(size_bytes: float, seconds: float, cpu_seconds: float) -> Cost:
-        return Cost(size_bytes / seconds / 1e9, cpu_seconds / (size_bytes / 1e9))
 
 
 Side = Callable[[Work], Cost]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bench.harness.cost import Cost
 from bench.harness.report import Bench, Circumstances
-from bench.nvme.run import WORKS, Cost, Side, Work, compare, fio_cost
+from bench.nvme.run import WORKS, Side, Work, compare, fio_cost
 
 
 def test_fio_counts_milliseconds_and_percent() -> None:

@@ -1,28 +1,31 @@
 """What a fetch and a lookup cost over loopback, beside ucx_perftest with the same UCX settings.
 
 A store process and a client process load a working set of 8 MiB (and 64 MiB) pieces into tensors,
-every checksum verified; ucx_perftest re-sends one buffer with peer error handling on (-e). Both are
-taken in turn, round by round. Goodput counts the bytes of the tensors, in GB/s (1e9).
+every checksum verified; ucx_perftest re-sends one buffer with peer error handling on (-e), with our
+UCX settings and, as plain_perftest, without. All are taken in turn, round by round. Goodput counts
+the bytes of the tensors, in GB/s (1e9); FIGURE_*_cpu are user and system seconds for each GB.
+
+tcp_fetch_bare_*: a client from which the verification was taken when it was linked.
+layer_major_vs_whole: loads of a low level of encoded pieces, one layer of all chunks after the
+other beside one chunk after the other; layer_major_exact_vs_whole: the same of raw pieces.
+lookup64_*: lookups of 64 keys, lookup64_idle_p50 each after 10 ms without work.
+heap_allocations_per_mib: every malloc of both processes and all their libraries while raw pieces
+stream; what a load does once, at its beginning and end, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import socket
 import statistics
-import subprocess
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 
 from bench.harness.report import Bench
 from bench.harness.samples import quantile
+from bench.wire.processes import Perftest, Sides, Store, our_ucx_settings, store_with
 
-MIB = 1 << 20
-WORKING_SET_MIB = 1024
 LOOKUPS = 3000
+IDLE_LOOKUPS = 100
 # Half of what a Lookup of 64 keys and its reply put on the wire together, so that one ping-pong of
 # this size moves the same bytes: 64 keys of 34 bytes there, 64 pieces of about 48 bytes back.
 LOOKUP_MESSAGE_BYTES = 2624
@@ -30,138 +33,86 @@ LOOKUP_MESSAGE_BYTES = 2624
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs per figure (default 7)")
+    parser.add_argument(
+        "--only", choices=["fetch", "layers", "lookup", "heap"], help="leave the other parts out"
+    )
 
 
-class Store:
-    """A running store process that holds WORKING_SET_MIB of pieces of one size."""
-
-    def __init__(self, bench: Bench, piece_mib: int) -> None:
-        self._client = bench.binaries / "wire_client"
-        self._size = [str(piece_mib), str(WORKING_SET_MIB // piece_mib)]
-        command = [str(bench.binaries / "reprise"), "store", "--listen", "127.0.0.1:0"]
-        command += [
-            "--data",
-            "127.0.0.1:0",
-            "--metrics",
-            "off",
-            "--memory",
-            "3GiB",
-            "--log-level",
-            "warning",
-        ]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        ready = dict(word.split("=", 1) for word in self._process.stdout.readline().split()[1:])
-        self._address = ready["grpc"]
-        self._run("ucx", "prepare")
-
-    def fetch_goodput(self, carrier: str) -> float:
-        """GB/s of loading the whole working set: the second of two loads, after a warm-up."""
-        sample = json.loads(self._run(carrier, "fetch", "2").splitlines()[-1])
-        return sample["bytes"] / sample["seconds"] / 1e9
-
-    def lookup_seconds(self, carrier: str) -> list[float]:
-        lines = self._run(carrier, "lookup", str(LOOKUPS)).splitlines()
-        return [json.loads(line)["seconds"] for line in lines[LOOKUPS // 10 :]]
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=20)
-
-    def _run(self, carrier: str, *arguments: str) -> str:
-        command = [str(self._client), self._address, carrier, *self._size, *arguments]
-        return subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=True, timeout=300
-        ).stdout
+def sample_cpu(bench: Bench, figure: str, receiver: float, sender: float) -> None:
+    bench.sample(f"{figure}_receiver_cpu", receiver, "s/GB")
+    bench.sample(f"{figure}_sender_cpu", sender, "s/GB")
 
 
-@contextlib.contextmanager
-def store_with(bench: Bench, piece_mib: int) -> Iterator[Store]:
-    store = Store(bench, piece_mib)
-    try:
-        yield store
-    finally:
-        store.stop()
+def fetch(bench: Bench, piece_mib: int, with_settings: Perftest, plain: Perftest) -> None:
+    with store_with(bench.binaries, piece_mib) as store:
+        store.prepare()
+        for _ in range(bench.options.rounds):
+            yardstick = with_settings.measure(piece_mib)
+            sample_cpu(bench, f"perftest_{piece_mib}m", yardstick.server_cpu, yardstick.client_cpu)
+            for kind, client in ("verified", "wire_client"), ("bare", "wire_client_bare"):
+                figure = f"tcp_fetch_{kind}_{piece_mib}m"
+                ours = store.measure("fetch", client=client)
+                bench.pair(figure, ours.goodput, yardstick.goodput, "GB/s")
+                sample_cpu(bench, figure, ours.client_cpu, ours.server_cpu)
+            bench.sample(f"plain_perftest_{piece_mib}m", plain.measure(piece_mib).goodput, "GB/s")
+            grpc = store.measure("fetch", carrier="grpc")
+            bench.sample(f"grpc_fetch_verified_{piece_mib}m", grpc.goodput, "GB/s")
 
 
-class Perftest:
-    """ucx_perftest between two processes, with our UCX settings on both ends."""
+def layers(bench: Bench) -> None:
+    with store_with(bench.binaries, 8) as store:
+        store.prepare()
+        store.prepare("prepare-levels")
 
-    def __init__(self, client: Path) -> None:
-        printed = subprocess.run(
-            [str(client), "settings"], stdout=subprocess.PIPE, text=True, check=True
-        ).stdout
-        self._environment = {**dict(line.split("=", 1) for line in printed.split()), **os.environ}
+        def compare(figure: str, work: str) -> None:
+            whole: Sides = store.measure(work)
+            bench.pair(figure, store.measure(f"{work}-layers").goodput, whole.goodput, "GB/s")
 
-    def goodput(self, message_mib: int) -> float:
-        """GB/s of ucp_am_bw."""
-        count = WORKING_SET_MIB // message_mib
-        figures = self._run("ucp_am_bw", message_mib * MIB, count, warm_up=max(2, count // 10))
-        return figures["overall_bw"] * MIB / 1e9
-
-    def round_trip_seconds(self, message_bytes: int) -> float:
-        """Twice the median one-way latency that ucp_am_lat prints."""
-        figures = self._run("ucp_am_lat", message_bytes, LOOKUPS * 5, warm_up=LOOKUPS)
-        return 2 * figures["50.0_percentile_lat"] / 1e6
-
-    def _run(self, test: str, message_bytes: int, count: int, warm_up: int) -> dict[str, float]:
-        port = free_port()
-        common = ["ucx_perftest", "-p", str(port), "-e", "-t", test]
-        environment = self._environment
-        with subprocess.Popen(
-            common, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as server:
-            try:
-                wait_until_listening(port)
-                sizes = ["-s", str(message_bytes), "-n", str(count), "-w", str(warm_up)]
-                command = [common[0], "127.0.0.1", *common[1:], *sizes, "-f", "-v"]
-                printed = subprocess.run(
-                    command,
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
-                    timeout=120,
-                ).stdout
-            finally:
-                server.kill()
-        names, values = [line.split(",") for line in printed.splitlines() if "," in line][-2:]
-        return {name.strip(): float(value) for name, value in zip(names, values, strict=True)}
+        for _ in range(bench.options.rounds):
+            compare("layer_major_vs_whole", "levels")
+            compare("layer_major_exact_vs_whole", "fetch")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def lookup(bench: Bench, perftest: Perftest) -> None:
+    with store_with(bench.binaries, 8) as store:
+        store.prepare()
+        for _ in range(bench.options.rounds):
+            seconds = store.lookup_seconds("ucx", "lookup", LOOKUPS)
+            middle = statistics.median(seconds)
+            yardstick = perftest.round_trip_seconds(LOOKUP_MESSAGE_BYTES, LOOKUPS * 5)
+            bench.pair("lookup64_p50_vs_roundtrip", middle * 1e6, yardstick * 1e6, "us")
+            for name, fraction in ("p50", 0.5), ("p99", 0.99), ("p999", 0.999):
+                bench.sample(f"lookup64_{name}", quantile(seconds, fraction) * 1e6, "us")
+            sample_median(bench, "lookup64_idle_p50", store, "ucx", "idle-lookup", IDLE_LOOKUPS)
+            sample_median(bench, "lookup64_grpc_p50", store, "grpc", "lookup", LOOKUPS)
 
 
-def wait_until_listening(port: int) -> None:
-    """ucx_perftest accepts one connection only, so its socket is looked up instead of tried."""
-    wanted = f":{port:04X} "
-    while not any(wanted in line for line in Path("/proc/net/tcp").read_text().splitlines()[1:]):
-        os.sched_yield()
+def sample_median(
+    bench: Bench, figure: str, store: Store, carrier: str, work: str, count: int
+) -> None:
+    seconds = store.lookup_seconds(carrier, work, count)
+    bench.sample(figure, statistics.median(seconds) * 1e6, "us")
+
+
+def heap(bench: Bench) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        store_with(bench.binaries, 8, counters=Path(folder)) as store,
+    ):
+        store.prepare()
+        for _ in range(bench.options.rounds):
+            bench.sample("heap_allocations_per_mib", store.allocations_per_mib(), "")
 
 
 def main(bench: Bench) -> None:
-    perftest = Perftest(bench.binaries / "wire_client")
-    with store_with(bench, 8) as store:
-        for _ in range(bench.options.rounds):
-            bench.pair(
-                "tcp_fetch_verified_8m", store.fetch_goodput("ucx"), perftest.goodput(8), "GB/s"
-            )
-            bench.sample("grpc_fetch_verified_8m", store.fetch_goodput("grpc"), "GB/s")
-        for _ in range(bench.options.rounds):
-            seconds = store.lookup_seconds("ucx")
-            middle = statistics.median(seconds)
-            yardstick = perftest.round_trip_seconds(LOOKUP_MESSAGE_BYTES)
-            bench.pair("lookup64_p50_vs_roundtrip", middle * 1e6, yardstick * 1e6, "us")
-            bench.sample("lookup64_p50", middle * 1e6, "us")
-            bench.sample("lookup64_p99", quantile(seconds, 0.99) * 1e6, "us")
-            bench.sample(
-                "lookup64_grpc_p50", statistics.median(store.lookup_seconds("grpc")) * 1e6, "us"
-            )
-    with store_with(bench, 64) as store:
-        for _ in range(bench.options.rounds):
-            bench.pair(
-                "tcp_fetch_verified_64m", store.fetch_goodput("ucx"), perftest.goodput(64), "GB/s"
-            )
+    perftest = Perftest(our_ucx_settings(bench.binaries))
+    only = bench.options.only
+    if only in (None, "fetch"):
+        fetch(bench, 8, perftest, Perftest({}))
+        fetch(bench, 64, perftest, Perftest({}))
+    if only in (None, "layers"):
+        layers(bench)
+    if only in (None, "lookup"):
+        lookup(bench, perftest)
+    if only in (None, "heap"):
+        heap(bench)

@@ -1,173 +1,141 @@
-// Measures one store from one client and prints a JSON line a sample; bench/wire/run.py drives it.
+// Measures one store from one client and prints a JSON line a sample; bench/wire/run.py and
+// bench/store/run.py drive it.
 //
-//   wire_client settings                                        our UCX settings, NAME=VALUE a line
-//   wire_client ADDRESS CARRIER PIECE_MIB PIECES prepare        publish the working set
-//   wire_client ADDRESS CARRIER PIECE_MIB PIECES fetch ROUNDS   load all of it, ROUNDS times
-//   wire_client ADDRESS CARRIER PIECE_MIB PIECES lookup COUNT   COUNT lookups of 64 keys
+//   wire_client settings                             our UCX settings, NAME=VALUE a line
+//   wire_client ADDRESS CARRIER PIECE_MIB PIECES WORK [ARGUMENT...]
+//
+//   prepare               publish the working set
+//   fetch ROUNDS          load all of it, ROUNDS times
+//   fetch-layers ROUNDS   the same, layer after layer
+//   publish ROUNDS        remove it and publish it again, ROUNDS times
+//   prepare-levels        publish a working set that can be loaded at several levels
+//   levels ROUNDS         load a low level of it, ROUNDS times
+//   levels-layers ROUNDS  the same, layer after layer
+//   lookup COUNT          COUNT lookups of 64 keys
+//   idle-lookup COUNT     the same, each after 10 ms without work
+//   allocations PID       those of this process and PID in the middle half of a load, counted by
+//                         allocation_counter.cc
 //
 // A fetch is what an engine does: chunks go through the whole stack into tensors, every checksum
 // verified. Each load covers all pieces, so that the working set is cycled and no buffer is sent
-// twice in a row.
+// twice in a row. wire_client_bare is the same program without verification.
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "bench/wire/working_set.h"
 #include "client/reprise.h"
 #include "transport/ucx/ucx_settings.h"
 
-namespace reprise {
+namespace reprise::bench {
 namespace {
 
-constexpr std::chrono::seconds kTimeout{120};
-constexpr uint32_t kChunkTokens = 256;
-constexpr uint32_t kHeads = 8;
-constexpr uint32_t kDims = 64;
-constexpr size_t kLookupKeys = 64;
+constexpr uint32_t kLookupKeys = 64;
+constexpr std::chrono::milliseconds kIdle{10};
+constexpr uint32_t kLowLevel = 1;
 
-// An MHA model whose chunks have a body of `piece_mib` MiB: 512 KiB a layer, K and V together.
-Namespace BenchNamespace(uint32_t piece_mib) {
-  LayerGroup group;
-  for (uint32_t layer = 0; layer < piece_mib * 2; ++layer) group.layers.push_back(layer);
-  group.kv_heads = kHeads;
-  group.key_dim = kDims;
-  group.value_dim = kDims;
-  group.layers_per_piece = piece_mib * 2;
-  group.heads_per_piece = kHeads;
-  Namespace name_space;
-  name_space.model = "bench/wire";
-  name_space.kv_dtype = Dtype::kFp16;
-  name_space.chunk_tokens = kChunkTokens;
-  name_space.groups = {group};
-  return name_space;
-}
-
-// K and V of `tokens` tokens, owned.
-struct Tensors {
-  std::vector<std::byte> key;
-  std::vector<std::byte> value;
-  GroupViews views;
-
-  Tensors(uint32_t layers, uint32_t tokens) {
-    const size_t row = kHeads * kDims * 2;
-    const size_t bytes = size_t{layers} * tokens * row;
-    key.resize(bytes);
-    value.resize(bytes);
-    const auto view = [&](std::vector<std::byte>& memory) {
-      TensorView result;
-      result.data = memory.data();
-      result.dtype = Dtype::kFp16;
-      result.shape = {layers, tokens, kHeads, kDims};
-      result.stride_bytes = {static_cast<int64_t>(tokens * row), static_cast<int64_t>(row),
-                             kDims * 2};
-      return result;
-    };
-    views = {view(key), view(value)};
-  }
-};
-
-[[noreturn]] void Fail(const absl::Status& status) {
-  std::fprintf(stderr, "wire_client: %s\n", status.ToString().c_str());
-  std::exit(1);
-}
+TimePoint Now() { return Clock::Steady().Now(); }
 
 double Seconds(TimePoint from, TimePoint to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-TimePoint Now() { return Clock::Steady().Now(); }
+double CpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
 
-Deadline Soon() { return Deadline::After(kTimeout); }
+void MeasureRound(size_t bytes, const std::function<void()>& round) {
+  const double cpu_before = CpuSeconds();
+  const TimePoint start = Now();
+  round();
+  const double seconds = Seconds(start, Now());
+  std::printf("{\"bytes\": %zu, \"seconds\": %.9f, \"cpu_seconds\": %.6f}\n", bytes, seconds,
+              CpuSeconds() - cpu_before);
+}
 
-// Distinct bytes in every piece, so that a mixed-up reply would show.
-void Fill(std::vector<std::byte>& memory, uint64_t seed) {
-  uint64_t state = seed * 0x9E3779B97F4A7C15u + 1;
-  for (size_t i = 0; i + 8 <= memory.size(); i += 8) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    std::memcpy(&memory[i], &state, 8);
+void Fetch(WorkingSet& set, uint32_t level, Order order, uint32_t rounds) {
+  const std::unique_ptr<Tensors> tensors = set.MakeTensors();
+  for (uint32_t round = 0; round < rounds; ++round) {
+    MeasureRound(set.bytes(), [&] { set.Load(*tensors, level, order); });
+  }
+  if (level == kMaxPlanes - 1) set.CheckLast(*tensors);
+}
+
+void Publish(WorkingSet& set, uint32_t rounds) {
+  const std::unique_ptr<Tensors> tensors = set.MakeTensors();
+  set.Fill(*tensors);
+  for (uint32_t round = 0; round < rounds; ++round) {
+    set.Remove();
+    MeasureRound(set.bytes(), [&] { set.Publish(*tensors); });
   }
 }
 
-class Bench {
- public:
-  Bench(Client& client, uint32_t piece_mib, uint32_t pieces)
-      : client_(client), layers_(piece_mib * 2), pieces_(pieces), piece_bytes_(piece_mib * kMiB) {
-    const std::vector<uint32_t> tokens(size_t{pieces} * kChunkTokens, 7);
-    auto keys = PrefixKeys::Create(BenchNamespace(piece_mib), "", tokens);
-    if (!keys.ok()) Fail(keys.status());
-    keys_ = std::make_unique<PrefixKeys>(*std::move(keys));
-  }
-
-  void Prepare() {
-    Tensors tensors(layers_, kChunkTokens);
-    for (uint32_t piece = 0; piece < pieces_; ++piece) {
-      Fill(tensors.key, 2 * piece);
-      Fill(tensors.value, 2 * piece + 1);
-      auto published = client_
-                           .Publish(*keys_, 1, {tensors.views},
-                                    {.first_chunk = piece, .codec = CodecId::kRaw}, Soon())
-                           .Wait();
-      if (!published.ok()) Fail(published.status());
+void Lookup(Client& client, uint32_t piece_mib, Duration idle, uint32_t count) {
+  const PrefixKeys keys = BenchKeys(piece_mib, kLookupKeys, CodecId::kRaw);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (idle > Duration::zero()) std::this_thread::sleep_for(idle);
+    const TimePoint start = Now();
+    auto found = client.Lookup(keys, {}, Deadline::After(std::chrono::seconds(10))).Wait();
+    const double seconds = Seconds(start, Now());
+    if (!found.ok()) Fail(found.status());
+    if (found->chunks != kLookupKeys) {
+      Fail(
+          absl::FailedPreconditionError("lookups need " + std::to_string(kLookupKeys) + " pieces"));
     }
+    std::printf("{\"seconds\": %.9f}\n", seconds);
   }
+}
 
-  // The destination holds all pieces: like the source, it is far larger than the caches.
-  void Fetch(uint32_t rounds) {
-    Tensors tensors(layers_, kChunkTokens * pieces_);
-    for (uint32_t round = 0; round < rounds; ++round) {
-      const TimePoint start = Now();
-      auto loaded = client_.Load(*keys_, 0, pieces_, {tensors.views}, {}, Soon()).Wait();
-      const double seconds = Seconds(start, Now());
-      if (!loaded.ok()) Fail(loaded.status());
-      if (loaded->chunks != pieces_) {
-        Fail(absl::DataLossError("only " + std::to_string(loaded->chunks) + " chunks were loaded"));
-      }
-      std::printf("{\"bytes\": %zu, \"seconds\": %.9f}\n", pieces_ * piece_bytes_, seconds);
-    }
-    CheckLast(tensors);
+uint64_t AllocationsOf(int counter) {
+  uint64_t count = 0;
+  if (pread(counter, &count, sizeof(count), 0) != sizeof(count)) {
+    Fail(absl::UnavailableError("allocation_counter is not preloaded"));
   }
+  return count;
+}
 
-  void Lookup(uint32_t count) {
-    const std::vector<uint32_t> tokens(kLookupKeys * kChunkTokens, 7);
-    auto keys = PrefixKeys::Create(keys_->name_space(), "", tokens);
-    if (!keys.ok()) Fail(keys.status());
-    for (uint32_t i = 0; i < count; ++i) {
-      const TimePoint start = Now();
-      auto found = client_.Lookup(*keys, {}, Soon()).Wait();
-      const double seconds = Seconds(start, Now());
-      if (!found.ok()) Fail(found.status());
-      if (found->chunks != kLookupKeys) {
-        Fail(absl::FailedPreconditionError("lookups need " + std::to_string(kLookupKeys) +
-                                           " pieces"));
-      }
-      std::printf("{\"seconds\": %.9f}\n", seconds);
-    }
-  }
+// The counters are read while the pipeline is full: a load's own beginning and end are left out.
+void CountAllocations(WorkingSet& set, const std::array<int, 2>& pids) {
+  std::array<int, 2> counters;
+  std::transform(pids.begin(), pids.end(), counters.begin(), [](int pid) {
+    return open(("allocations." + std::to_string(pid)).c_str(), O_RDONLY | O_CLOEXEC);
+  });
+  const auto count = [&] { return AllocationsOf(counters[0]) + AllocationsOf(counters[1]); };
+  const std::unique_ptr<Tensors> tensors = set.MakeTensors();
+  const size_t pieces = set.bytes() / set.piece_bytes();
+  const size_t first = pieces / 4;
+  const size_t last = first * 3;
+  uint64_t before = 0;
+  uint64_t after = 0;
+  const auto observe = [&](size_t selection, const SelectionResult&) {
+    if (selection == first) before = count();
+    if (selection == last) after = count();
+  };
+  set.Load(*tensors, kMaxPlanes - 1, Order::kChunkAfterChunk);
+  set.Load(*tensors, kMaxPlanes - 1, Order::kChunkAfterChunk, observe);
+  std::printf("{\"allocations\": %llu, \"bytes\": %zu}\n",
+              static_cast<unsigned long long>(after - before), (last - first) * set.piece_bytes());
+}
 
- private:
-  // The last piece's first layer must be what Prepare made.
-  void CheckLast(const Tensors& tensors) const {
-    std::vector<std::byte> expected(tensors.key.size() / pieces_);
-    Fill(expected, 2 * (pieces_ - 1));
-    const size_t layer_bytes = expected.size() / layers_;
-    const std::byte* loaded = tensors.key.data() + (pieces_ - 1) * layer_bytes;
-    if (std::memcmp(loaded, expected.data(), layer_bytes) != 0) {
-      Fail(absl::DataLossError("loaded bytes differ from those published"));
-    }
-  }
-
-  Client& client_;
-  const uint32_t layers_;
-  const uint32_t pieces_;
-  const size_t piece_bytes_;
-  std::unique_ptr<PrefixKeys> keys_;
-};
+int Usage() {
+  std::fprintf(stderr, "usage: wire_client ADDRESS ucx|grpc PIECE_MIB PIECES WORK [ARGUMENT...]\n");
+  return 2;
+}
 
 int Run(const std::vector<std::string>& args) {
   if (args.size() == 1 && args[0] == "settings") {
@@ -176,27 +144,40 @@ int Run(const std::vector<std::string>& args) {
     }
     return 0;
   }
-  if (args.size() < 5) {
-    std::fprintf(
-        stderr,
-        "usage: wire_client ADDRESS ucx|grpc PIECE_MIB PIECES prepare|fetch|lookup [COUNT]\n");
-    return 2;
-  }
+  if (args.size() < 5) return Usage();
   ClientOptions options;
   options.address = args[0];
   options.carrier = args[1] == "grpc" ? Carrier::kGrpc : Carrier::kUcx;
+  const auto piece_mib = static_cast<uint32_t>(std::stoul(args[2]));
+  const auto pieces = static_cast<uint32_t>(std::stoul(args[3]));
+  const std::string& work = args[4];
+  const uint32_t count = args.size() > 5 ? static_cast<uint32_t>(std::stoul(args[5])) : 0;
+  const bool levels = work.find("levels") != std::string::npos;
+  const bool layers = work.find("layers") != std::string::npos;
+  const Order order = layers ? Order::kLayerAfterLayer : Order::kChunkAfterChunk;
+
   auto client = Client::Connect(options);
   if (!client.ok()) Fail(client.status());
-  Bench bench(**client, static_cast<uint32_t>(std::stoul(args[2])),
-              static_cast<uint32_t>(std::stoul(args[3])));
-  const uint32_t count = args.size() > 5 ? static_cast<uint32_t>(std::stoul(args[5])) : 0;
-  if (args[4] == "prepare") bench.Prepare();
-  if (args[4] == "fetch") bench.Fetch(count);
-  if (args[4] == "lookup") bench.Lookup(count);
+  WorkingSet set(**client, piece_mib, pieces, levels ? CodecId::kProgressive : CodecId::kRaw);
+  if (work == "prepare" || work == "prepare-levels") {
+    set.Prepare();
+  } else if (work == "fetch" || work == "fetch-layers") {
+    Fetch(set, kMaxPlanes - 1, order, count);
+  } else if (work == "levels" || work == "levels-layers") {
+    Fetch(set, kLowLevel, order, count);
+  } else if (work == "publish") {
+    Publish(set, count);
+  } else if (work == "lookup" || work == "idle-lookup") {
+    Lookup(**client, piece_mib, work == "lookup" ? Duration::zero() : kIdle, count);
+  } else if (work == "allocations") {
+    CountAllocations(set, {static_cast<int>(count), getpid()});
+  } else {
+    return Usage();
+  }
   return 0;
 }
 
 }  // namespace
-}  // namespace reprise
+}  // namespace reprise::bench
 
-int main(int argc, char** argv) { return reprise::Run({argv + 1, argv + argc}); }
+int main(int argc, char** argv) { return reprise::bench::Run({argv + 1, argv + argc}); }

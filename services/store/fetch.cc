@@ -184,14 +184,14 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   }
 
   void SendOpening() {
-    v1::FetchPart message;
-    message.set_piece(static_cast<uint32_t>(next_piece_));
-    v1::PieceOpening& opening = *message.mutable_opening();
+    opening_.set_piece(static_cast<uint32_t>(next_piece_));
+    v1::PieceOpening& opening = *opening_.mutable_opening();
     const ByteSpan meta = piece_->meta_bytes();
-    if (!selections_[next_piece_].omit_meta) opening.set_meta(meta.data(), meta.size());
+    const bool omit_meta = selections_[next_piece_].omit_meta;
+    opening.set_meta(meta.data(), omit_meta ? 0 : meta.size());
     opening.set_level(level_);
-    opening.set_content_id(std::string(piece_->meta().header().content_id.digest.AsString()));
-    call_->Send({message.SerializeAsString(), {}});
+    opening.mutable_content_id()->assign(piece_->meta().header().content_id.digest.AsString());
+    call_->Send({opening_.SerializeAsString(), {}});
     opening_sent_ = true;
   }
 
@@ -211,15 +211,15 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
       const ByteRange range = piece_->meta().RangeOf(part.runs[0]);
       bulk = SharedBytes(piece_->body().subspan(range.offset, range.length), piece_);
     }
-    v1::FetchPart message;
-    message.set_piece(static_cast<uint32_t>(next_piece_));
+    segments_.set_piece(static_cast<uint32_t>(next_piece_));
+    segments_.mutable_segments()->clear_runs();
     for (const SegmentRun& run : part.runs) {
-      v1::PieceSegments::Run& entry = *message.mutable_segments()->add_runs();
+      v1::PieceSegments::Run& entry = *segments_.mutable_segments()->add_runs();
       entry.set_first(run.first);
       entry.set_count(run.count);
     }
     const uint64_t room = std::exchange(room_bytes_, 0);
-    call_->Send({message.SerializeAsString(), window_->Lend(share_, room, std::move(bulk))});
+    call_->Send({segments_.SerializeAsString(), window_->Lend(share_, room, std::move(bulk))});
   }
 
   // Makes of the next part several, each of one run or of as many as `room` holds.
@@ -288,6 +288,9 @@ class FetchRun : public std::enable_shared_from_this<FetchRun> {
   storage::PieceRef piece_;  // being sent; null between pieces
   uint32_t level_ = 0;
   bool opening_sent_ = false;
+  // Messages, kept for their memory.
+  v1::FetchPart opening_;
+  v1::FetchPart segments_;
   std::vector<PlannedPart> parts_;
   size_t next_part_ = 0;
   uint64_t room_bytes_ = 0;  // taken in the window for the next part

@@ -5,12 +5,20 @@
 #include <utility>
 
 namespace reprise::store {
+namespace {
+
+// A piece has no more than its last level, whatever was asked.
+bool Reaches(const storage::PieceRef& piece, uint32_t level) {
+  return piece != nullptr && piece->level() >= std::min(level, piece->meta().level_count() - 1);
+}
+
+}  // namespace
 
 bool OpenAhead::Take(size_t index, storage::PieceRef& piece, absl::AnyInvocable<void() &&> ready) {
   const Wanted& wanted = wanted_[index];
   if (!HasBegun(index)) {
     piece = pieces_.Find(tenant_, wanted.key);
-    if (piece != nullptr && piece->level() >= wanted.level) {
+    if (Reaches(piece, wanted.level)) {
       BeginThose(index + 1);
       return true;
     }
@@ -63,7 +71,7 @@ void OpenAhead::BeginThose(size_t after) {
   for (; next_ < end && (bytes_ahead_ == 0 || bytes_ahead_ < max_bytes_); ++next_) {
     const Wanted& wanted = wanted_[next_];
     const storage::PieceRef held = pieces_.Peek(tenant_, wanted.key);
-    if (held != nullptr && held->level() >= wanted.level) continue;
+    if (Reaches(held, wanted.level)) continue;
     // What memory has all of there is costs nothing to find in its turn.
     const std::optional<storage::PieceSummary> described = pieces_.Describe(tenant_, wanted.key);
     const uint32_t planes_here = held != nullptr ? held->level() + 1 : 0;

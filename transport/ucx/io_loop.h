@@ -7,8 +7,8 @@
 // under load reach it within minutes.
 //
 // Other threads hand the loop work by scheduling a LoopTask. While there is traffic the loop polls;
-// after kSpin without any it sleeps on the worker's event descriptor, and wakes up by itself now
-// and then because UCX can miss an event.
+// after kSpin without any, or at once where others want the cores, it sleeps on the worker's event
+// descriptor, and wakes up by itself now and then because UCX can miss an event.
 #pragma once
 
 #include <atomic>
