@@ -58,6 +58,43 @@ struct Guess {
   __m512i origin;
 };
 
+// The readers' lanes, the halves of their states apart: 32 lanes of 16 bits, in order, as words
+// are.
+struct ReaderLanes {
+  explicit ReaderLanes(const StreamReader& stream) : words(stream.words) {
+    const __m512i first = _mm512_load_si512(stream.states.data());
+    const __m512i last = _mm512_load_si512(stream.states.data() + 16);
+    low = _mm512_permutex2var_epi16(first, EvenWords(), last);
+    high =
+        _mm512_permutex2var_epi16(first, _mm512_add_epi16(EvenWords(), _mm512_set1_epi16(1)), last);
+  }
+  void Save(StreamReader& stream) const {
+    const __m512i pairs =
+        _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
+                         37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    _mm512_store_si512(stream.states.data(), _mm512_permutex2var_epi16(low, pairs, high));
+    const __m512i upper = _mm512_add_epi16(pairs, _mm512_set1_epi16(16));
+    _mm512_store_si512(stream.states.data() + 16, _mm512_permutex2var_epi16(low, upper, high));
+    stream.words = words;
+  }
+  static __m512i EvenWords() {
+    return _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28,
+                            26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  }
+  // Lanes below the floor take the next words.
+  [[gnu::always_inline]] inline void Refill() {
+    static_assert(kStateFloor == 1U << 16);
+    const __mmask32 starved = _mm512_testn_epi16_mask(high, high);
+    high = _mm512_mask_mov_epi16(high, starved, low);
+    low = _mm512_mask_expand_epi16(low, starved, _mm512_loadu_si512(words));
+    words += std::popcount(starved);
+  }
+
+  __m512i low;
+  __m512i high;
+  const uint16_t* words;
+};
+
 // 64 words, looked up by 32 lanes.
 struct WordTable {
   explicit WordTable(const uint16_t* words)
@@ -76,13 +113,10 @@ struct Decoder {
         fine(code.by_slot.data() + kTailFine * kTailSlots) {}
 
   // 32 values, and which of them are escaped.
-  [[gnu::always_inline]] inline __m512i Row(__m512i bits, __m512i steps, __m512i& a, __m512i& b,
-                                            const uint16_t*& words, uint32_t& escaped) const {
+  [[gnu::always_inline]] inline __m512i Row(__m512i bits, __m512i steps, ReaderLanes& lanes,
+                                            uint32_t& escaped) const {
     const Guess guess(constants, bits, steps);
-    const __m512i even =
-        _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26,
-                         24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    const __m512i next = _mm512_permutex2var_epi16(a, even, b);
+    const __m512i next = lanes.low;
     const __m512i slots = _mm512_and_si512(next, Words(kTailSlots - 1));
     __m512i entries = _mm512_mask_mov_epi16(fine.At(slots), guess.near, near.At(slots));
     if ((guess.half | guess.whole) != 0) {
@@ -94,10 +128,11 @@ struct Decoder {
     const __m512i lengths = _mm512_srli_epi16(entries, 8);
     const __m512i symbols = _mm512_and_si512(entries, Words(0xFF));
     const __m512i taken = _mm512_add_epi16(lengths, guess.low_bits);
-    a = _mm512_srlv_epi32(a, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(taken)));
-    b = _mm512_srlv_epi32(b, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(taken, 1)));
-    a = RefillLanes(a, words);
-    b = RefillLanes(b, words);
+    // Up to 16, which shifts across both halves would take for 0.
+    const __m512i from_high = _mm512_sllv_epi16(lanes.high, _mm512_sub_epi16(Words(16), taken));
+    lanes.low = _mm512_or_si512(_mm512_srlv_epi16(next, taken), from_high);
+    lanes.high = _mm512_srlv_epi16(lanes.high, taken);
+    lanes.Refill();
     escaped = _mm512_cmpeq_epi16_mask(symbols, Words(kTailEscape));
     const __m512i low = _mm512_and_si512(_mm512_srlv_epi16(next, lengths), guess.low_mask());
     const __m512i units = _mm512_sub_epi16(symbols, Words(kTailOffset));
@@ -122,25 +157,26 @@ uint32_t Avx512DecodeTail(const TailFormat& format, const TailCode& code,
                           uint32_t escape_count, uint32_t rows, uint16_t* guess) {
   const Decoder decoder(format, code);
   uint32_t used = 0;
-  for (uint32_t row = 0; row < rows; ++row) {
-    StreamReader& stream = streams[row % streams.size()];
+  const auto decode = [&](uint32_t row, ReaderLanes& lanes) {
     uint16_t* values = guess + row * kLanes;
-    __m512i a = _mm512_load_si512(stream.states.data());
-    __m512i b = _mm512_load_si512(stream.states.data() + 16);
-    const uint16_t* words = stream.words;
     uint32_t escaped = 0;
-    const __m512i exact = decoder.Row(
-        _mm512_loadu_si512(values), _mm512_load_si512(format.step_exponents.data() + row * kLanes),
-        a, b, words, escaped);
+    const __m512i exact =
+        decoder.Row(_mm512_loadu_si512(values),
+                    _mm512_load_si512(format.step_exponents.data() + row * kLanes), lanes, escaped);
     _mm512_storeu_si512(values, exact);
-    _mm512_store_si512(stream.states.data(), a);
-    _mm512_store_si512(stream.states.data() + 16, b);
-    stream.words = words;
     for (; escaped != 0; escaped &= escaped - 1) {
-      if (used == escape_count) return escape_count + 1;
+      if (used == escape_count) return false;
       values[std::countr_zero(escaped)] = LoadWord(escapes, used++);
     }
+    return true;
+  };
+  ReaderLanes even(streams.front());
+  ReaderLanes odd(streams.back());
+  for (uint32_t row = 0; row < rows; ++row) {
+    if (!decode(row, row % 2 == 0 || streams.size() == 1 ? even : odd)) return escape_count + 1;
   }
+  odd.Save(streams.back());
+  even.Save(streams.front());
   return used;
 }
 

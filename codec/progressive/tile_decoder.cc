@@ -38,6 +38,16 @@ bool ReadNumbers(ByteReader& reader, std::span<int32_t> numbers) {
   return true;
 }
 
+// Two runs that lie side by side are stored as one.
+uint32_t StoredRuns(const Group& group) {
+  const Run& first = group.runs[0];
+  const Run& second = group.runs[1];
+  return second.count == 0 ||
+                 (first.count == kRunChannels && second.dim == first.dim + kRunChannels)
+             ? 1
+             : 2;
+}
+
 }  // namespace
 
 TileDecoder::TileDecoder(const Kernels& kernels, Dtype dtype)
@@ -213,12 +223,28 @@ bool TileDecoder::DecodeChannel(uint32_t position, bool rotated, float* values) 
   return Use(coded, used);
 }
 
+// Inlined, because GCC takes what only prefetches for a function without effect, and drops calls.
+[[gnu::always_inline]] inline void TileDecoder::Prefetch(const Group& group, uint32_t channel,
+                                                         uint32_t count) const {
+  constexpr int kToWrite = 1;
+  const int64_t stride = target_.view->stride_bytes[1];
+  const uint32_t first = channel * target_.tokens / group.channels;
+  const uint32_t end = (channel + count) * target_.tokens / group.channels;
+  for (uint32_t r = 0; r < StoredRuns(group); ++r) {
+    const std::byte* run = AddressOf(group, r);
+    for (uint32_t token = first; token < end; ++token) {
+      __builtin_prefetch(run + token * stride, kToWrite);
+    }
+  }
+}
+
 bool TileDecoder::DecodeGroup(const Group& group) {
   const uint32_t base = group.position - groups().front().position;
   const auto round = dtype_ == Dtype::kBf16 ? kernels_.round_bf16 : kernels_.round_fp16;
   const TailCode& code = TailCodeOf(group.rotated ? TailKind::kTurned : unrotated_tail_);
   const uint32_t together = Together(group);
   for (uint32_t k = 0; k < group.channels; k += together) {
+    Prefetch(group, k, together);
     for (uint32_t i = 0; i < together; ++i) {
       if (!DecodeChannel(base + k + i, group.rotated, pair_values_[i].data())) return false;
     }
@@ -250,11 +276,9 @@ std::byte* TileDecoder::AddressOf(const Group& group, uint32_t run) const {
 }
 
 void TileDecoder::StoreGroup(const Group& group) const {
-  const bool one_run =
-      group.runs[0].count == kRunChannels && group.runs[1].dim == group.runs[0].dim + kRunChannels;
-  for (uint32_t r = 0; r < (one_run ? 1 : group.runs.size()); ++r) {
-    const uint32_t count = one_run ? group.channels : group.runs[r].count;
-    if (count == 0) continue;
+  const uint32_t runs = StoredRuns(group);
+  for (uint32_t r = 0; r < runs; ++r) {
+    const uint32_t count = runs == 1 ? group.channels : group.runs[r].count;
     kernels_.scatter(group_rows_.data() + r * kRunChannels * kTileStride, count, target_.tokens,
                      AddressOf(group, r), target_.view->stride_bytes[1]);
   }

@@ -78,6 +78,9 @@ class TileDecoder {
   static bool IsUsedUp(const Coded& coded);
   [[nodiscard]] bool DecodeGroup(const Group& group);
   std::byte* AddressOf(const Group& group, uint32_t run) const;
+  // Asks for what StoreGroup will write, a share of the tokens with each of the group's channels:
+  // the lines arrive while the channels are decoded.
+  void Prefetch(const Group& group, uint32_t channel, uint32_t count) const;
   void StoreGroup(const Group& group) const;
   [[nodiscard]] bool DecodeChannel(uint32_t position, bool rotated, float* values);
 

@@ -43,12 +43,21 @@ inline constexpr float kSmallestMean = 0x1p-10F;  // squared, in steps
 inline constexpr float kLargestMean = 0x1p100F;
 inline constexpr float kSmallestDeviation = 0x1p-60F;
 
+// `exponent` is at most 126 in magnitude.
+inline float PowerOfTwo(int32_t exponent) {
+  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
+}
+
+// Of `plane`; a quotient would be the same, and take longer.
+inline float HalfCell(float step, uint32_t plane) {
+  return step * PowerOfTwo(-static_cast<int32_t>(plane + 1));
+}
+
 // Half a cell of `plane`, shrunk: what 2 * cell + 1 is multiplied by.
 inline float ScaleOf(float step, uint32_t stored_class, uint32_t plane) {
-  const float half_cell = step / static_cast<float>(2U << plane);
   const int32_t class_at_level = static_cast<int32_t>(stored_class) - kClassBias +
                                  static_cast<int32_t>(plane) * kClassesPerOctave;
-  return half_cell * Shrink(class_at_level);
+  return HalfCell(step, plane) * Shrink(class_at_level);
 }
 
 // The lossless plane starts from the last lossy plane's cell. Where nothing is rotated a cell holds
@@ -58,8 +67,7 @@ inline float ScaleOf(float step, uint32_t stored_class, uint32_t plane) {
 inline Placement TailPlacement(float step, uint32_t stored_class, float mean,
                                const float* token_scales, bool rotated) {
   const uint32_t plane = kLossyPlanes - 1;
-  const float half_cell = step / static_cast<float>(2U << plane);
-  return {.scale = rotated ? ScaleOf(step, stored_class, plane) : half_cell,
+  return {.scale = rotated ? ScaleOf(step, stored_class, plane) : HalfCell(step, plane),
           .mean = mean,
           .token_scales = token_scales,
           .to_end = !rotated};
@@ -77,11 +85,6 @@ inline float PowerOfTwoBelow(float value) {
 // what the others have above it, 4 bits each.
 inline constexpr int32_t kTokenExponentLimit = 100;
 inline constexpr uint32_t kTokenExponentRange = 15;
-
-// `exponent` is at most 126 in magnitude.
-inline float PowerOfTwo(int32_t exponent) {
-  return std::bit_cast<float>(static_cast<uint32_t>(exponent + 127) << 23);
-}
 
 struct TokenScales {
   alignas(64) std::array<float, kTileTokens> scales{};
