@@ -84,6 +84,14 @@ class HostPiece final : public HeldPiece, public std::enable_shared_from_this<Ho
     }
   }
 
+  struct ByExpiry {
+    bool operator()(const HostPiece* a, const HostPiece* b) const {
+      const uint32_t of_a = a->attributes().expires_at_s;
+      const uint32_t of_b = b->attributes().expires_at_s;
+      return of_a != of_b ? of_a < of_b : a < b;
+    }
+  };
+
   // The piece that this is the policy's record of.
   static HostPiece& Of(const TrackedPiece& tracked) {
     // NOLINTNEXTLINE(performance-no-int-to-ptr): the policy's tag is a number for any kind of piece

@@ -86,8 +86,7 @@ class HostStore final : public PieceStore {
   // The same of one piece and those that it builds on, wherever eviction is.
   std::vector<std::shared_ptr<const HostPiece>> BeginDemotionOf(const HostPiece& piece)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whatever eviction may name, in the order in which it would. Ends all holds: for a store that
-  // serves no longer.
+  // Whatever eviction may name, in its order. Ends holds and pins: for a store that serves no more.
   std::vector<std::shared_ptr<const HostPiece>> EvictionOrder() ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether the slower tier has the piece now, as it was when it was told of.
   void EndDemotion(const HostPiece& piece, bool copied) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -172,14 +171,13 @@ class HostStore final : public PieceStore {
   absl::StatusOr<std::shared_ptr<HostPiece>> FindToRestore(TenantId tenant,
                                                            const UploadOffer& offer) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Drops what is held under the key if its bytes do not match their checksums any more.
+  // Drops what is held under the key if its bytes no longer match their checksums.
   void RemoveIfDamaged(TenantId tenant, const Key& key) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // False, evicting nothing, when not even evicting every piece that may go would free that much.
   bool MayMakeRoom(uint64_t arena_bytes, uint64_t metadata_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Gives up what has expired, then what the policy names, until `fits`; false when nothing more
-  // may go.
+  // Gives up what has expired, then what the policy names, until `fits`; false when that fails.
   struct VictimScope {
     std::optional<TenantId> tenant{};  // only this one's
     bool fresh_too = true;             // as EvictionPolicy's
@@ -192,8 +190,7 @@ class HostStore final : public PieceStore {
   static constexpr size_t kVictimsSeen = 128;
   Victim ChooseOf(TenantId tenant, bool fresh_too, absl::FunctionRef<bool(const HostPiece&)> may_go)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Gives up the tenant's own pieces until it may have `more_bytes`; false, giving up nothing, when
-  // that cannot be.
+  // Gives up the tenant's own pieces until it may have `more_bytes`; if it never may, none, false.
   bool KeepWithinQuota(TenantId tenant, uint64_t more_bytes, bool fresh_too)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AboveQuota(TenantId tenant, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -220,8 +217,7 @@ class HostStore final : public PieceStore {
   // The piece that this one builds on; null when it is not in memory.
   std::shared_ptr<HostPiece> ParentOf(const HostPiece& piece) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Adds those of a chain, which begins with its last, that are worth a copy and have none, the
-  // first one first.
+  // Adds what is worth a copy and has none of a chain, which begins with its last; the first first.
   void AddWorthDemoting(const std::vector<HostPiece*>& chain,
                         std::vector<std::shared_ptr<const HostPiece>>& found) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -239,14 +235,8 @@ class HostStore final : public PieceStore {
   using ByEnd = absl::btree_set<std::pair<TimePoint, HostPiece*>>;
   std::array<ByEnd, HostPiece::kKeeps> keeps_ ABSL_GUARDED_BY(mutex_);
   KeptBytes kept_bytes_ ABSL_GUARDED_BY(mutex_){};
-  struct ByExpiry {
-    bool operator()(const HostPiece* a, const HostPiece* b) const {
-      const uint32_t of_a = a->attributes().expires_at_s;
-      const uint32_t of_b = b->attributes().expires_at_s;
-      return of_a != of_b ? of_a < of_b : a < b;
-    }
-  };
-  absl::btree_set<HostPiece*, ByExpiry> expiring_ ABSL_GUARDED_BY(mutex_);  // those that ever do
+  absl::btree_set<HostPiece*, HostPiece::ByExpiry> expiring_
+      ABSL_GUARDED_BY(mutex_);  // those that ever do
   Footprint linked_ ABSL_GUARDED_BY(mutex_);
   Footprint kept_ ABSL_GUARDED_BY(mutex_);  // of linked_, for one reason or both
   // An entry for each tenant seen; the service knows a fixed number of them.

@@ -314,6 +314,12 @@ bool TieringPolicy::WorthDemoting(const TrackedPiece& piece) const {
 void TieringPolicy::SetDemoted(TrackedPiece* piece) {
   Node* const node = static_cast<Node*>(piece);
   ++demotions_;
+  node->demoted = true;
+  if (!node->reachable) {
+    node->reachable = true;
+    lists_.Erase(node);
+    Place(node);
+  }
   if (Node* parent = Find(node->parent); parent != nullptr) parent->child_demoted = true;
 }
 
@@ -333,7 +339,8 @@ TieringPolicy::Node* TieringPolicy::Find(uint64_t name) const {
 }
 
 bool TieringPolicy::Reachable(const Node& node) const {
-  if (options_.below_another_tier || node.parent == 0) return true;
+  // The next tier has what a piece there builds on.
+  if (options_.below_another_tier || node.parent == 0 || node.demoted) return true;
   const Node* parent = Find(node.parent);
   return parent != nullptr && parent->reachable;
 }

@@ -285,6 +285,18 @@ TEST(TieringPolicyTest, AncestorsOfWhatWasDemotedAreWorthIt) {
   EXPECT_TRUE(tier.WorthDemoting(0));
 }
 
+TEST(TieringPolicyTest, WhatTheNextTierHasIsReachedThere) {
+  Tier tier({.next_tier_bytes = 80'000});
+  // The one before each is not resident; of the first, the next tier has both.
+  tier.Insert(1, {.parent = 100, .position = 1});
+  tier.Insert(2, {.parent = 200, .position = 1});
+  tier.SetDemoted(1);
+  tier.Insert(3, {.parent = 1, .position = 2});
+  EXPECT_TRUE(tier.WorthDemoting(3));
+  EXPECT_FALSE(tier.WorthDemoting(2));
+  EXPECT_EQ(tier.GiveUp()->id, 2u);
+}
+
 TEST(TieringPolicyTest, WhatCannotBeReachedIsNotWorthDemoting) {
   Tier tier({.next_tier_bytes = 800'000'000});
   tier.Insert(1);
