@@ -84,24 +84,26 @@ double HarmOf(const Distortion& distortion) {
 struct TieringPolicy::Node final : TrackedPiece, RankedLists::Entry {
   // Planes that may be given up together.
   struct Refinement {
-    uint8_t keep_planes = 0;  // 0: there is no such step
-    int8_t octave = 0;        // of seconds per byte given up
+    uint8_t keep_planes = 0;
+    int8_t octave = 0;  // of seconds per byte given up
   };
+  // So many planes go one by one, but the last of these steps takes all that are left.
+  static constexpr size_t kRefinements = 4;
 
   explicit Node(uint64_t tag) : TrackedPiece(tag) {}
 
-  // The next that may go; nullptr when only the whole piece may.
-  const Refinement* next_refinement() const {
-    for (const Refinement& step : refinements) {
-      if (step.keep_planes != 0 && planes_held > step.keep_planes) return &step;
-    }
-    return nullptr;
+  bool has_refinement() const { return floor_planes != 0 && planes_held > floor_planes; }
+  // The next that may go.
+  Refinement next_refinement() const {
+    const size_t step = std::min<size_t>(top_planes - planes_held, kRefinements - 1);
+    const bool is_last = step == kRefinements - 1;
+    return {.keep_planes = is_last ? floor_planes : static_cast<uint8_t>(planes_held - 1),
+            .octave = refinement_octaves[step]};
   }
   Victim AsVictim() {
-    const Refinement* step = next_refinement();
-    return {.piece = this, .keep_planes = step == nullptr ? 0u : step->keep_planes};
+    return {.piece = this, .keep_planes = has_refinement() ? next_refinement().keep_planes : 0u};
   }
-  bool may_be_victim() const { return !held && (children == 0 || next_refinement() != nullptr); }
+  bool may_be_victim() const { return !held && (children == 0 || has_refinement()); }
   uint32_t piece_class() const {
     const uint32_t count = uses <= 2 ? uses - 1 : uses <= 4 ? 2 : 3;
     return count * kTurnClasses + std::min<uint32_t>(turn, kTurnClasses) - 1;
@@ -114,8 +116,10 @@ struct TieringPolicy::Node final : TrackedPiece, RankedLists::Entry {
   uint8_t uses = 0;
   uint8_t turn = 1;
   uint8_t planes_held = 0;
-  int8_t octave = 0;  // of the whole piece, at its floor
-  std::array<Refinement, 3> refinements{};
+  int8_t octave = 0;         // of the whole piece, at its floor
+  uint8_t top_planes = 0;    // when it came
+  uint8_t floor_planes = 0;  // 0: it only goes whole
+  std::array<int8_t, kRefinements> refinement_octaves{};
   bool held : 1 = false;
   bool reachable : 1 = false;
   bool demoted : 1 = false;
@@ -134,16 +138,16 @@ void TieringPolicy::Node::AddRefinements(const PolicyPiece& piece, const Tiering
   octave = OctaveOf(piece.attributes.recompute_seconds, static_cast<double>(floor->bytes));
   const double seconds = piece.attributes.recompute_seconds * options.refinement_worth;
   const double harm = std::max(HarmOf(floor->distortion), 1e-18);
+  top_planes = static_cast<uint8_t>(levels.size());
+  floor_planes = static_cast<uint8_t>(first + 1);
   size_t above = levels.size() - 1;
-  for (Refinement& step : refinements) {
+  for (int8_t& step : refinement_octaves) {
     if (above == first) break;
-    // The last step takes all that is left.
-    const size_t below = &step == &refinements.back() ? first : above - 1;
+    const size_t below = &step == &refinement_octaves.back() ? first : above - 1;
     const double gain = HarmOf(levels[below].distortion) - HarmOf(levels[above].distortion);
     const double bytes =
         static_cast<double>(levels[above].bytes) - static_cast<double>(levels[below].bytes);
-    step = {.keep_planes = static_cast<uint8_t>(below + 1),
-            .octave = OctaveOf(seconds * gain / harm, bytes)};
+    step = OctaveOf(seconds * gain / harm, bytes);
     above = below;
   }
 }
@@ -288,7 +292,7 @@ Victim TieringPolicy::ChooseAmong(bool fresh_too, std::span<TrackedPiece* const>
 }
 
 bool TieringPolicy::IsFresh(const Node& node) const {
-  return node.next_refinement() == nullptr && calls_ - node.last_use < nodes_.size() / kFreshShare;
+  return !node.has_refinement() && calls_ - node.last_use < nodes_.size() / kFreshShare;
 }
 
 bool TieringPolicy::HasBecomeReachable(Node* node) {
@@ -373,8 +377,7 @@ void TieringPolicy::Place(Node* node) {
 
 RankedLists::List TieringPolicy::ListOf(const Node& node) const {
   if (!node.reachable) return kUnreachable;
-  const Node::Refinement* step = node.next_refinement();
-  const int octave = step == nullptr ? node.octave : step->octave;
+  const int octave = node.has_refinement() ? node.next_refinement().octave : node.octave;
   const int density = std::clamp(octave - usual_octave_ + kUsualDensity, 0, kDensities - 1);
   const uint32_t age = ReuseModel::AgeOf(calls_ - node.last_use);
   const uint32_t cell = node.piece_class() * ReuseModel::kAges + age;
