@@ -9,10 +9,11 @@ namespace {
 
 TEST(MethodsTest, EveryNumberHasThePathOfItsMethod) {
   const std::vector<std::string> paths = GrpcPaths();
-  ASSERT_EQ(paths.size(), 9u);
+  ASSERT_EQ(paths.size(), 11u);
   EXPECT_EQ(paths[v1::METHOD_UNSPECIFIED], "");
   EXPECT_EQ(paths[v1::OPEN_SESSION], "/reprise.v1.Store/OpenSession");
   EXPECT_EQ(paths[v1::FETCH], "/reprise.v1.Store/Fetch");
+  EXPECT_EQ(paths[v1::WARM], "/reprise.v1.Store/Warm");
   for (size_t number = 1; number < paths.size(); ++number) EXPECT_NE(paths[number], "") << number;
 }
 
