@@ -144,18 +144,18 @@ bool IsBetter(const PieceState& a, const PieceState& b) { return a.planes_held >
 // The best copy; a node that does not answer matters only when no other has one.
 absl::StatusOr<ObjectStat> MergeStats(Answers<ObjectStat> answers) {
   absl::StatusOr<ObjectStat> best = std::move(answers[0]);
+  bool dropped = best.ok() && best->dropped_as_corrupt;
   for (size_t i = 1; i < answers.size(); ++i) {
     absl::StatusOr<ObjectStat>& next = answers[i];
-    const bool dropped =
-        (best.ok() && best->dropped_as_corrupt) || (next.ok() && next->dropped_as_corrupt);
+    dropped = dropped || (next.ok() && next->dropped_as_corrupt);
     const bool best_has = best.ok() && best->info.has_value();
     const bool next_has = next.ok() && next->info.has_value();
     if (best_has ? next_has && IsBetter(next->info->state, best->info->state)
                  : next_has || !next.ok()) {
       best = std::move(next);
     }
-    if (best.ok()) best->dropped_as_corrupt = dropped;
   }
+  if (best.ok()) best->dropped_as_corrupt = dropped;
   return best;
 }
 

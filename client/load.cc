@@ -77,7 +77,6 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
                             .slot = place.slot,
                             .reason = miss.reason,
                             .detail = miss.detail};
-      result_.misses.push_back(*selection.miss);
     }
     PieceEnded(piece);
     if (plan_.ends_at_miss) {
@@ -113,6 +112,12 @@ class LoadOperation final : public OperationOf<LoadResult, FetchOperation> {
     if (!status.ok()) return Finish(status);
     result_.bytes_received = bytes_received();
     result_.chunks = plan_.CompleteChunks(result_.selections);
+    for (const SelectionResult& selection : result_.selections) {
+      if (!selection.miss.has_value()) continue;
+      result_.misses.push_back(*selection.miss);
+      // Those behind it came from other stores, before it was known.
+      if (plan_.ends_at_miss) break;
+    }
     Finish(std::move(result_));
   }
 

@@ -62,9 +62,9 @@ class PublishOperation final : public OperationOf<PublishResult>, public TurnTak
   void Schedule(TimePoint due);
   void Turn() override ABSL_LOCKS_EXCLUDED(uploads_mutex_);
   void TakeEncoded(size_t index, OutgoingPiece piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
+  bool has_others() const { return std::min<size_t>(node_count(), core().options.replicas) > 1; }
   // The first failure counts; what is under way is to end.
   void Fail(absl::Status failure) ABSL_LOCKS_EXCLUDED(uploads_mutex_);
-  // Nothing more goes to the node.
   void GiveUp(Destination& destination, absl::Status failure)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
   std::optional<Step> NextStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(uploads_mutex_);
@@ -148,7 +148,7 @@ void PublishOperation::Ask(size_t destination, size_t first) {
     }
   }
   auto self = std::static_pointer_cast<PublishOperation>(shared_from_this());
-  CallUnary(node, Patience(node_count() == 1), v1::LOOKUP, request.SerializeAsString(), {},
+  CallUnary(node, Patience(!has_others()), v1::LOOKUP, request.SerializeAsString(), {},
             [self, destination, first, end](const absl::StatusOr<transport::UnaryReply>& reply) {
               self->OnLookup(destination, first, end, reply);
             });
@@ -261,7 +261,7 @@ void PublishOperation::WantTurn() {
   const bool first = pieces_ahead_ == 0;
   if (!first && (pieces_ahead_ >= kMaxPiecesAhead || bytes_ahead_ + bytes > kMaxBytesAhead)) return;
   room_ = UnsentBytes::Reserve(core(), bytes, spare_memory_);
-  if (room_ != nullptr) return Schedule(deadline().at());
+  if (room_ != nullptr) return Schedule(cancelled() ? kAtOnce : deadline().at());
   // Its own pieces will make room, those of others perhaps not in time.
   if (first) {
     failure_ = absl::ResourceExhaustedError(absl::StrCat(
@@ -352,7 +352,7 @@ PublishOperation::Step PublishOperation::StepOf(Destination& destination, CopyAt
 void PublishOperation::Send(Step step) {
   auto self = std::static_pointer_cast<PublishOperation>(shared_from_this());
   const uint64_t bytes = step.bulk.size();
-  CallUnary(step.node, Patience(node_count() == 1), v1::PUBLISH, step.request.SerializeAsString(),
+  CallUnary(step.node, Patience(!has_others()), v1::PUBLISH, step.request.SerializeAsString(),
             std::move(step.bulk),
             [self, at = step.at, bytes](const absl::StatusOr<transport::UnaryReply>& reply) {
               self->OnStep(at, bytes, reply);

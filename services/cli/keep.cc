@@ -46,8 +46,10 @@ absl::StatusOr<std::vector<Target>> TargetsOf(const KeepFlags& flags) {
 // Of so many keys, how many it did that to.
 using Ask = std::function<absl::StatusOr<uint64_t>(Connection& connection, std::vector<Key> keys)>;
 
-// `done` is what is said of those that it was done to.
-absl::StatusOr<int> ForEach(const KeepFlags& flags, const char* done, const Ask& ask) {
+// `done` is what is said of those that it was done to; `only_leading`: none behind one that it was
+// not done to.
+absl::StatusOr<int> ForEach(const KeepFlags& flags, const char* done, bool only_leading,
+                            const Ask& ask) {
   REPRISE_ASSIGN_OR_RETURN(const std::vector<Target> targets, TargetsOf(flags));
   REPRISE_ASSIGN_OR_RETURN(Connection connection, Connect(flags.store));
   bool all = true;
@@ -60,6 +62,7 @@ absl::StatusOr<int> ForEach(const KeepFlags& flags, const char* done, const Ask&
           ask(connection, std::vector<Key>(begin, begin + static_cast<ptrdiff_t>(size)));
       if (!some.ok()) return Annotate(some.status(), target.name);
       count += *some;
+      if (only_leading && *some < size) break;
     }
     all = all && count == target.keys.size();
     if (flags.store.json) {
@@ -79,7 +82,7 @@ absl::StatusOr<int> ForEach(const KeepFlags& flags, const char* done, const Ask&
 }  // namespace
 
 absl::StatusOr<int> Pin(const KeepFlags& flags) {
-  return ForEach(flags, "pinned", [&flags](Connection& connection, std::vector<Key> keys) {
+  return ForEach(flags, "pinned", false, [&flags](Connection& connection, std::vector<Key> keys) {
     return connection.client
         ->Pin(std::move(keys), std::chrono::seconds(flags.seconds), connection.deadline)
         .Wait();
@@ -87,13 +90,13 @@ absl::StatusOr<int> Pin(const KeepFlags& flags) {
 }
 
 absl::StatusOr<int> Unpin(const KeepFlags& flags) {
-  return ForEach(flags, "unpinned", [](Connection& connection, std::vector<Key> keys) {
+  return ForEach(flags, "unpinned", false, [](Connection& connection, std::vector<Key> keys) {
     return connection.client->Unpin(std::move(keys), connection.deadline).Wait();
   });
 }
 
 absl::StatusOr<int> Warm(const KeepFlags& flags) {
-  return ForEach(flags, "in memory", [](Connection& connection, std::vector<Key> keys) {
+  return ForEach(flags, "in memory", true, [](Connection& connection, std::vector<Key> keys) {
     return connection.client->Warm(std::move(keys), kMaxPlanes - 1, connection.deadline).Wait();
   });
 }

@@ -12,6 +12,10 @@ size_t WorkQueue::size() const {
   return sum;
 }
 
+size_t WorkQueue::size(WorkClass work_class) const {
+  return classes_[static_cast<size_t>(work_class)].queue.size();
+}
+
 void WorkQueue::Push(WorkClass work_class, SessionName session, uint64_t cost_bytes, Task task) {
   classes_[static_cast<size_t>(work_class)].queue.Push(session, cost_bytes, std::move(task));
 }
@@ -52,7 +56,7 @@ FairExecutor::~FairExecutor() {
 bool FairExecutor::TryRun(WorkClass work_class, SessionName session, uint64_t cost_bytes,
                           Task task) {
   MutexLock lock(mutex_);
-  if (queue_.size() >= queue_limit_) return false;
+  if (queue_.size(work_class) >= queue_limit_) return false;
   queue_.Push(work_class, session, cost_bytes, std::move(task));
   wake_.notify_one();
   return true;

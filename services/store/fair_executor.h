@@ -37,6 +37,7 @@ class WorkQueue {
   static constexpr size_t kMaxPassedOver = 15;
 
   size_t size() const;
+  size_t size(WorkClass work_class) const;
   void Push(WorkClass work_class, SessionName session, uint64_t cost_bytes, Task task);
   // The next work, of the class kFetch when `only_fetch`; nullopt when there is none.
   std::optional<Work> Pop(bool only_fetch);

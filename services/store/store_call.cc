@@ -6,9 +6,20 @@
 
 namespace reprise::store {
 
+CountedCall::CountedCall(StoreContext& context) : context_(context) {
+  MutexLock lock(context_.calls_mutex);
+  ++context_.calls;
+}
+
+CountedCall::~CountedCall() {
+  MutexLock lock(context_.calls_mutex);
+  if (--context_.calls == 0) context_.calls_gone.notify_all();
+}
+
 StoreCall::StoreCall(StoreContext& context, transport::Request request,
                      std::unique_ptr<transport::Responder> responder, const CarrierMetrics& carrier)
-    : context_(context),
+    : counted_(context),
+      context_(context),
       request_(std::move(request)),
       responder_(std::move(responder)),
       session_(std::static_pointer_cast<StoreSession>(request_.session)),

@@ -12,6 +12,7 @@
 #include "absl/functional/any_invocable.h"
 
 #include "common/clock.h"
+#include "common/mutex.h"
 #include "common/status.h"
 #include "services/store/fair_executor.h"
 #include "services/store/gather_pool.h"
@@ -43,6 +44,22 @@ struct StoreContext {
   std::atomic<size_t> request_bytes{0};
   // The second, on `clock`, of the last line about a refused login.
   std::atomic<int64_t> login_logged_s{-1};
+  // Calls that have not gone yet: a disk may still be at work for one whose client has.
+  Mutex calls_mutex{};
+  CondVar calls_gone{};
+  size_t calls ABSL_GUARDED_BY(calls_mutex) = 0;
+};
+
+// One of a context's calls, while it lives.
+class CountedCall {
+ public:
+  explicit CountedCall(StoreContext& context);
+  ~CountedCall();
+  CountedCall(const CountedCall&) = delete;
+  CountedCall& operator=(const CountedCall&) = delete;
+
+ private:
+  StoreContext& context_;
 };
 
 class StoreCall {
@@ -85,6 +102,8 @@ class StoreCall {
  private:
   void Complete(absl::Status status);
 
+  // First, so that it ends last.
+  const CountedCall counted_;
   StoreContext& context_;
   transport::Request request_;
   const std::unique_ptr<transport::Responder> responder_;

@@ -1,6 +1,7 @@
 #include "services/store/store_service.h"
 
 #include <array>
+#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -13,6 +14,9 @@
 
 namespace reprise::store {
 namespace {
+
+// How long an end waits for calls that a disk is still at work for.
+constexpr std::chrono::seconds kMaxEnding{10};
 
 struct Route {
   void (*handler)(StoreContext&, const CallPtr&) = nullptr;
@@ -158,7 +162,14 @@ absl::StatusOr<std::unique_ptr<StoreService>> StoreService::Create(storage::Piec
       pieces, std::move(options), std::move(tenants), std::move(gather), std::move(random), clock));
 }
 
-StoreService::~StoreService() = default;
+StoreService::~StoreService() {
+  const TimePoint until = Clock::Steady().Now() + kMaxEnding;
+  MutexLock lock(context_.calls_mutex);
+  while (context_.calls > 0 && Clock::Steady().Now() < until) {
+    context_.calls_gone.wait_for(context_.calls_mutex, until - Clock::Steady().Now());
+  }
+  if (context_.calls > 0) LogError("calls did not end", {{"calls", context_.calls}});
+}
 
 transport::Service& StoreService::Face(std::string_view name) {
   for (const std::unique_ptr<CarrierFace>& face : faces_) {

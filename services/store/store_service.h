@@ -72,9 +72,9 @@ class StoreService {
   StoreMetrics metrics_;
   SessionTable sessions_;
   StoreContext context_;
-  // Destroyed before the context that its tasks use.
-  FairExecutor executor_;
   std::vector<std::unique_ptr<CarrierFace>> faces_;
+  // Destroyed before what its tasks use.
+  FairExecutor executor_;
 };
 
 }  // namespace reprise::store

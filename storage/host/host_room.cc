@@ -14,6 +14,13 @@
 
 namespace reprise::storage {
 
+namespace {
+
+// Of a tenant's pieces, for one that needs no copy, before any of them goes.
+constexpr size_t kMostLooks = 1024;
+
+}  // namespace
+
 absl::StatusOr<HostStore::Room> HostStore::MakeRoom(TenantId tenant, const UploadOffer& offer,
                                                     bool fresh_too) {
   const uint64_t total_bytes = offer.total_bytes;
@@ -103,8 +110,9 @@ Victim HostStore::ChooseVictim(const VictimScope& scope) {
   }
   // The policy does not say long before what of a tenant's goes next, so that a copy of it could be
   // made: first goes what needs none.
-  const Victim victim = ChooseOf(*scope.tenant, scope.fresh_too, [this](const HostPiece& piece) {
-    return piece.tracking.copy == HostPiece::Copy::kMade ||
+  size_t looked = 0;
+  const Victim victim = ChooseOf(*scope.tenant, scope.fresh_too, [&](const HostPiece& piece) {
+    return ++looked > kMostLooks || piece.tracking.copy == HostPiece::Copy::kMade ||
            !policy_->WorthDemoting(*piece.tracking.policy_record);
   });
   if (victim.piece != nullptr) return victim;

@@ -101,6 +101,12 @@ absl::StatusOr<std::unique_ptr<HostUpload>> HostStore::BeginLoad(TenantId tenant
   std::optional<Room> room;
   {
     MutexLock lock(mutex_);
+    EndWhatPassed();
+    const uint64_t need = ExtentAllocator::OccupiedBytes(offer.total_bytes);
+    // No other load has to wait for what this tenant alone may not have.
+    if (!KeepWithinQuota(tenant, need, fresh_too)) {
+      return absl::FailedPreconditionError(AboveQuota(tenant, offer.total_bytes).message());
+    }
     REPRISE_ASSIGN_OR_RETURN(Room made, MakeRoom(tenant, offer, fresh_too));
     room.emplace(std::move(made));
   }
@@ -148,7 +154,10 @@ void HostStore::Replace(HostPiece* held, std::shared_ptr<HostPiece> piece,
   HostPiece& linked = *piece;
   Link(std::move(piece));
   for (const Keep keep : {Keep::kHold, Keep::kPin}) {
-    if (before.until(keep).has_value()) SetKeep(linked, keep, *before.until(keep));
+    if (!before.until(keep).has_value()) continue;
+    // What replaces a pinned piece may be far larger.
+    const bool fits = MayKeep(keep, linked.tenant(), linked.footprint().arena_bytes);
+    if (keep == Keep::kHold || fits) SetKeep(linked, keep, *before.until(keep));
   }
 }
 
@@ -270,11 +279,12 @@ ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
   ListPage page;
   std::optional<Key> from;
   do {
-    // A page of which everything has expired would look like the end.
+    // Of a page, what has expired is left out; whoever merges pages counts on full ones.
     PieceIndex<HostPiece>::Page found;
     {
       MutexLock lock(mutex_);
-      found = index_->List(tenant, from.has_value() ? &*from : after, limit, fingerprint);
+      found = index_->List(tenant, from.has_value() ? &*from : after,
+                           limit - static_cast<uint32_t>(page.pieces.size()), fingerprint);
     }
     page.more = found.more;
     page.pieces.reserve(found.pieces.size());
@@ -283,7 +293,7 @@ ListPage HostStore::List(TenantId tenant, const Key* after, uint32_t limit,
     }
     if (found.pieces.empty()) break;
     from = found.pieces.back()->key();
-  } while (page.pieces.empty() && page.more);
+  } while (page.pieces.size() < limit && page.more);
   return page;
 }
 

@@ -74,7 +74,7 @@ class HostStore final : public PieceStore {
 
   // As BeginUpload, for a piece that a slower tier has: no part of the tenant's share of uploads,
   // and not counted as refused. Unless `fresh_too`, nothing that came or was used last goes for it.
-  // To be filled as HostUpload says.
+  // FAILED_PRECONDITION when it is the tenant's quota that leaves no room.
   absl::StatusOr<std::unique_ptr<HostUpload>> BeginLoad(TenantId tenant, const UploadOffer& offer,
                                                         bool fresh_too) ABSL_LOCKS_EXCLUDED(mutex_);
   // What eviction will come to within the next `ahead_bytes`, as far as those are not free already,

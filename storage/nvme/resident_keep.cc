@@ -88,22 +88,25 @@ absl::Status ResidentPieces::Pin(TenantId tenant, const Key& key, Deadline until
   const auto pin = pins_.find(*piece);
   if (pin == pins_.end()) {
     const uint64_t bytes = view_.record(*piece).run_bytes();
-    const uint64_t limit = space_.live_limit_bytes() / kPinShare;
-    const uint64_t tenant_limit = TenantPinLimit(tenant);
-    const uint64_t of_tenant = tenants_[tenant].pinned_bytes;
-    if (pinned_bytes_ + bytes > limit || of_tenant + bytes > tenant_limit ||
-        pins_.size() >= max_pieces_ / kPinnedPiecesShare) {
+    if (!MayPin(tenant, bytes)) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "piece ", key.digest.Hex(), " of ", bytes,
-          " bytes cannot be pinned: its tenant has pinned ", of_tenant, " of at most ",
-          tenant_limit, " bytes of the disk, all tenants ", pinned_bytes_, " of at most ", limit,
-          ", in ", pins_.size(), " of at most ", max_pieces_ / kPinnedPiecesShare,
+          " bytes cannot be pinned: its tenant has pinned ", tenants_[tenant].pinned_bytes,
+          " of at most ", TenantPinLimit(tenant), " bytes of the disk, all tenants ", pinned_bytes_,
+          " of at most ", space_.live_limit_bytes() / kPinShare, ", in ", pins_.size(),
+          " of at most ", max_pieces_ / kPinnedPiecesShare,
           " pieces; unpin some, or give the store more disk"));
     }
   }
   const TimePoint end = std::min(until.at(), clock_.Now() + kMaxPin);
   if (pin == pins_.end() || pin->second < end) SetPin(*piece, end);
   return absl::OkStatus();
+}
+
+bool ResidentPieces::MayPin(TenantId tenant, uint64_t bytes) {
+  return pinned_bytes_ + bytes <= space_.live_limit_bytes() / kPinShare &&
+         tenants_[tenant].pinned_bytes + bytes <= TenantPinLimit(tenant) &&
+         pins_.size() < max_pieces_ / kPinnedPiecesShare;
 }
 
 bool ResidentPieces::Unpin(TenantId tenant, const Key& key) {

@@ -112,7 +112,8 @@ void ResidentPieces::Install(TenantId tenant, const Key& key, const PieceRecord&
   if (held_until.has_value()) {
     Hold(tenant, key, record.summary.planes_held - 1, Deadline(*held_until));
   }
-  if (pinned_until.has_value()) SetPin(piece, *pinned_until);
+  // What replaces a pinned piece may be far larger.
+  if (pinned_until.has_value() && MayPin(tenant, record.run_bytes())) SetPin(piece, *pinned_until);
   // Other writes of the tenant may have been under way when this one was let in.
   static_cast<void>(KeepWithinQuota(tenant, 0));
 }

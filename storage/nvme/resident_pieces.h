@@ -143,6 +143,8 @@ class ResidentPieces {
   void TellWhetherKept(Number piece);
   void SetPin(Number piece, TimePoint until);
   uint64_t TenantPinLimit(TenantId tenant) const;
+  // Whether so much more may be pinned.
+  bool MayPin(TenantId tenant, uint64_t bytes);
   void EndHold(Number piece);
   void EndPin(Number piece);
   void EndWhatPassed();

@@ -69,7 +69,9 @@ void PieceLoader::Open(TenantId tenant, const Key& key, uint32_t level, Wanted w
       found->second->waiters.push_back({level, wanted, std::move(opened)});
       return;
     }
-    taken = !stopping_ && waiting_.size() < kMaxWaiting;
+    // What is only to be warm leaves room for what somebody waits for.
+    const size_t room = wanted == Wanted::kNow ? kMaxWaiting : kMaxWaiting / 2;
+    taken = !stopping_ && waiting_.size() < room;
     if (taken) {
       auto load = std::make_shared<Load>(tenant, key, *below, planes, wanted);
       load->waiters.push_back({level, wanted, std::move(opened)});
@@ -157,7 +159,8 @@ void PieceLoader::Complete(const LoadPtr& load, absl::Status status) {
   }
   load->upload.reset();
   const bool loaded = status.ok();
-  const bool no_room = load->wanted == Wanted::kLater && absl::IsResourceExhausted(status);
+  const bool no_room = load->wanted == Wanted::kLater &&
+                       (absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status));
   if (!loaded) {
     if (!no_room) CountFailure(*load, status);
     piece = host_.Peek(load->tenant, load->key);

@@ -130,7 +130,7 @@ void PieceSaver::Forget(const WritePtr& write) {
     ended_.notify_all();
   }
   const HostPiece& piece = *write->piece;
-  if (write->is_demotion) return;
+  if (write->is_demotion) return ScheduleDemotion();
   // It may have been replaced by the same content with more planes.
   Persist(piece.tenant(), piece.key(), piece.meta().header().content_id, std::move(write->done));
 }

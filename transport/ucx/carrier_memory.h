@@ -57,7 +57,8 @@ struct CarrierMemory {
   std::shared_ptr<SlotPool> slots;
   std::shared_ptr<MemoryTable> registered;
   std::shared_ptr<UcxCounters> counters;
-  // Of eager bulk that waits for slots, at most kMaxParkedCopyBytes.
+  // Of eager bulk that waits for slots.
+  size_t parked_copy_limit = kMaxParkedCopyBytes;
   size_t parked_copy_bytes = 0;
 };
 

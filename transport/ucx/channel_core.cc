@@ -51,6 +51,7 @@ absl::StatusOr<std::shared_ptr<ChannelCore>> ChannelCore::Create(IoLoop& loop,
                                                                  Deadline deadline) {
   REPRISE_ASSIGN_OR_RETURN(CarrierMemory memory,
                            CarrierMemory::Create(loop.context(), options.receive_bytes));
+  memory.parked_copy_limit = kMaxChannelParkedCopyBytes;
   std::shared_ptr<ChannelCore> core(
       new ChannelCore(loop, std::move(memory), options, address, deadline));
   core->memory_.slots->Attach(&loop, core);
@@ -368,7 +369,7 @@ bool ChannelCore::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
 void ChannelCore::OnNoRoom(Endpoint& /*endpoint*/, const Frame& frame) {
   const std::shared_ptr<ClientCall> call = calls_.at(frame.call_id);
   EndCall(call,
-          absl::ResourceExhaustedError(absl::StrCat("small parts of ", kMaxParkedCopyBytes,
+          absl::ResourceExhaustedError(absl::StrCat("small parts of ", kMaxChannelParkedCopyBytes,
                                                     " bytes wait for parts held to be released")));
 }
 

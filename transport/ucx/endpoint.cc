@@ -166,7 +166,7 @@ ucs_status_t Endpoint::OnBulkAnnounced(const Frame& frame, ByteSpan message, voi
 }
 
 ucs_status_t Endpoint::Park(const Frame& frame, ByteSpan message, void* data, bool rendezvous) {
-  if (!rendezvous && frame.bulk_bytes > kMaxParkedCopyBytes - memory_.parked_copy_bytes) {
+  if (!rendezvous && frame.bulk_bytes > memory_.parked_copy_limit - memory_.parked_copy_bytes) {
     owner_.OnNoRoom(*this, frame);
     return UCS_OK;
   }

@@ -28,9 +28,11 @@ class ChannelCore;
 class IoLoop;
 class ServerCore;
 
-// Heap that a channel or server uses at most for bulk too small for rendezvous that came when no
-// receive memory was free. More of it ends its calls with RESOURCE_EXHAUSTED.
+// Heap that a server or a channel uses at most for bulk too small for rendezvous that came when no
+// receive memory was free. More of it ends its calls with RESOURCE_EXHAUSTED. A channel's is for 16
+// such parts of each call that it may have open.
 inline constexpr size_t kMaxParkedCopyBytes = 16 * kMiB;
+inline constexpr size_t kMaxChannelParkedCopyBytes = 64 * kMiB;
 
 // What happened since the carrier's start, for metrics.
 struct UcxStatistics {
