@@ -4,17 +4,21 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <ucontext.h>
 
 #include "common/limits.h"
 #include "storage/host/host_store.h"
@@ -28,26 +32,36 @@ namespace {
 
 constexpr TenantId kTenant = 1;
 constexpr int kPieces = 64;
+constexpr int kRounds = 100;
 
 volatile char dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
 volatile sig_atomic_t system_calls = 0;
 
-// The first call ends the catching, so that the handler itself may return. The call is not made.
-void CountCall(int) {
+// The first call ends the catching, so that the handler itself may return. It is made here: the
+// wake of another thread, once lost, would never come again.
+void CountCall(int, siginfo_t* info, void* context) {
   dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
   system_calls = system_calls + 1;
+#ifdef __x86_64__
+  greg_t* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const int64_t result =
+      syscall(info->si_syscall, registers[REG_RDI], registers[REG_RSI], registers[REG_RDX],
+              registers[REG_R10], registers[REG_R8], registers[REG_R9]);
+  registers[REG_RAX] = result < 0 ? -errno : result;
+#endif
 }
 
 // Does `work`. Whether it made a system call on this thread; nullopt where that cannot be told.
 template <typename Work>
 std::optional<bool> MakesSystemCalls(Work work) {
-#ifdef __SANITIZE_THREAD__
-  constexpr bool kTold = false;  // ThreadSanitizer would hold the signal back
-#else
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
   constexpr bool kTold = true;
+#else
+  constexpr bool kTold = false;  // ThreadSanitizer would hold the signal back
 #endif
   struct sigaction action {};
-  action.sa_handler = CountCall;
+  action.sa_sigaction = CountCall;
+  action.sa_flags = SA_SIGINFO;
   if (!kTold || sigaction(SIGSYS, &action, nullptr) != 0 ||
       prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &dispatch) != 0) {
     work();
@@ -122,13 +136,19 @@ class HitPathTest : public ::testing::Test {
     ASSERT_EQ(FetchAll(), kPieces * 60'000u);
     const uint64_t before = AllocationsOfThread();
     uint64_t bytes = 0;
-    const std::optional<bool> calls = MakesSystemCalls([&] {
-      for (int round = 0; round < 100; ++round) bytes += FetchAll();
-    });
-    EXPECT_EQ(bytes, 100 * kPieces * 60'000u);
+    // A lock is waited for in a call while the disk's threads, which still put away what Fill
+    // wrote, hold it. A call of the path itself is in every round.
+    int quiet_rounds = 0;
+    bool told = true;
+    for (int round = 0; round < kRounds; ++round) {
+      const std::optional<bool> calls = MakesSystemCalls([&] { bytes += FetchAll(); });
+      told = told && calls.has_value();
+      if (calls == false) ++quiet_rounds;
+    }
+    EXPECT_EQ(bytes, kRounds * kPieces * 60'000u);
     EXPECT_EQ(AllocationsOfThread() - before, 0u);
-    if (!calls.has_value()) GTEST_SKIP() << "nothing tells of system calls here";
-    EXPECT_FALSE(*calls);
+    if (!told) GTEST_SKIP() << "nothing tells of system calls here";
+    EXPECT_GT(quiet_rounds, kRounds / 2);
   }
 
   std::string directory_;
