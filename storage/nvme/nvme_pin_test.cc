@@ -10,7 +10,6 @@
 
 #include "common/limits.h"
 #include "storage/env/testing/simulated_env.h"
-#include "storage/lru.h"
 #include "storage/nvme/nvme_tier.h"
 #include "storage/nvme/testing/tier_calls.h"
 
@@ -29,15 +28,7 @@ class NvmePinTest : public ::testing::Test {
   void SetUp() override { Open(); }
   void Open() {
     tier_.reset();
-    absl::StatusOr<std::unique_ptr<NvmeTier>> tier = NvmeTier::Open(
-        {.directory = "/tier",
-         .budget_bytes = 12 * kMiB,
-         .memory_bytes = 16 * kMiB,
-         .segment_bytes = 512 * kKiB,
-         .make_policy = [](size_t max_pieces) { return std::make_unique<LruPolicy>(max_pieces); },
-         .env = &env_});
-    ASSERT_TRUE(tier.ok()) << tier.status();
-    tier_ = *std::move(tier);
+    tier_ = OpenSmallTier(env_);
   }
   static std::vector<std::byte> Piece(const std::string& name) {
     return Build({.key = TestKey(name), .plane_bytes = kRunBytes - 4096});

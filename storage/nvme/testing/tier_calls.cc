@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "common/byte_io.h"
+#include "common/limits.h"
+#include "storage/lru.h"
 
 namespace reprise::storage {
 namespace {
@@ -26,6 +28,18 @@ struct AlignedMemory {
 };
 
 }  // namespace
+
+std::unique_ptr<NvmeTier> OpenSmallTier(SimulatedEnv& env) {
+  return NvmeTier::Open(
+             {.directory = "/tier",
+              .budget_bytes = 12 * kMiB,
+              .memory_bytes = 16 * kMiB,
+              .segment_bytes = 512 * kKiB,
+              .make_policy =
+                  [](size_t max_pieces) { return std::make_unique<LruPolicy>(max_pieces); },
+              .env = &env})
+      .value();
+}
 
 void BeginWriteTo(NvmeTier& tier, ByteSpan container, const TierWrite& write, NvmeTier::Done done) {
   const PieceMeta meta = PieceMeta::Parse(container).value();

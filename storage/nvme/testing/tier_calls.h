@@ -4,14 +4,19 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "storage/env/testing/simulated_env.h"
 #include "storage/nvme/nvme_tier.h"
 #include "storage/testing/test_piece.h"
 
 namespace reprise::storage {
+
+// 12 MiB of disk at /tier in segments of 512 KiB, with LRU; aborts where it does not open.
+std::unique_ptr<NvmeTier> OpenSmallTier(SimulatedEnv& env);
 
 struct TierWrite {
   TenantId tenant = 1;
