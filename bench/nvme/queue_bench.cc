@@ -1,12 +1,11 @@
 // Moves data between files and memory through our DiskQueue, as the nvme tier does, and prints what
 // that took as a JSON line; bench/nvme/run.py drives it and fio in turn.
 //
-//   queue_bench prepare FILE BYTES                         preallocates and writes all of it
-//   queue_bench move FILES read|write SIZE DEPTH SECONDS   DEPTH operations of SIZE at once
+//   queue_bench prepare FILE BYTES                        preallocates and writes all of it
+//   queue_bench move FILE read|write SIZE DEPTH SECONDS   DEPTH operations of SIZE at once
 //
-// FILES are of one size, their names joined by colons as for fio. Reads are of random blocks,
-// writes one block after the other, round and round. Processor time is the whole process's, from
-// the first operation to the last.
+// Reads are of random blocks, writes one block after the other, round and round. Processor time is
+// the whole process's, from the first operation to the last.
 
 #include <algorithm>
 #include <atomic>
@@ -16,8 +15,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "absl/strings/str_split.h"
 
 #include "bench/nvme/measuring.h"
 #include "common/clock.h"
@@ -49,8 +46,8 @@ void Prepare(const std::string& path, uint64_t bytes) {
 // What all operations of one run share.
 struct Run {
   DiskQueue* queue = nullptr;
-  std::vector<std::unique_ptr<EnvFile>> files;
-  uint64_t blocks = 0;  // of each file
+  std::unique_ptr<EnvFile> file;
+  uint64_t blocks = 0;
   bool random = false;
   TimePoint until;
   std::atomic<uint64_t> next_block = 0;
@@ -71,9 +68,8 @@ class Transfer final : public DiskOperation {
 
   void Choose() {
     const uint64_t number = run_.next_block++;
-    const uint64_t block = (run_.random ? Mix(number) : number) % (run_.blocks * run_.files.size());
-    file = run_.files[block / run_.blocks].get();
-    offset = block % run_.blocks * bytes.size();
+    file = run_.file.get();
+    offset = (run_.random ? Mix(number) : number) % run_.blocks * bytes.size();
   }
 
   void Done(absl::Status status) override {
@@ -92,25 +88,19 @@ class Transfer final : public DiskOperation {
   Run& run_;
 };
 
-void Measure(const std::string& paths, DiskOperation::Kind kind, uint64_t size, uint32_t depth,
+void Measure(const std::string& path, DiskOperation::Kind kind, uint64_t size, uint32_t depth,
              uint64_t seconds) {
   Env& env = Env::Machine();
   Run run;
-  bool direct = true;
-  for (const absl::string_view path : absl::StrSplit(paths, ':')) {
-    run.files.push_back(Value(env.Open(std::string(path), OpenMode::kReadWrite, true)));
-    direct &= run.files.back()->direct();
-  }
+  run.file = Value(env.Open(path, OpenMode::kReadWrite, true));
   const auto memory = Value(MappedRegion::Create(std::max<size_t>(size * depth, kHugePageBytes)));
   Fill(memory->bytes(), size);
   const auto queue =
       Value(env.CreateQueue({.name = "nvme-bench", .depth = depth, .buffers = {memory->bytes()}}));
   run.queue = queue.get();
-  run.blocks = Value(run.files.front()->SizeBytes()) / size;
+  run.blocks = Value(run.file->SizeBytes()) / size;
   run.random = kind == DiskOperation::Kind::kRead;
-  if (run.blocks * run.files.size() < depth) {
-    Fail(paths + " has fewer blocks than are under way at once");
-  }
+  if (run.blocks < depth) Fail(path + " has fewer blocks than are under way at once");
 
   std::deque<Transfer> transfers;
   std::vector<DiskOperation*> batch;
@@ -133,7 +123,7 @@ void Measure(const std::string& paths, DiskOperation::Kind kind, uint64_t size, 
   }
   const double elapsed = std::chrono::duration<double>(Clock::Steady().Now() - begin).count();
   const double processor = ProcessorSeconds() - processor_before;
-  PrintSample(run.bytes, elapsed, processor, env.backend(), direct);
+  PrintSample(run.bytes, elapsed, processor, env.backend(), run.file->direct());
 }
 
 int Main(const std::vector<const char*>& arguments) {
@@ -153,7 +143,7 @@ int Main(const std::vector<const char*>& arguments) {
   }
   std::fprintf(stderr,
                "usage: queue_bench prepare FILE BYTES\n"
-               "       queue_bench move FILES read|write SIZE DEPTH SECONDS\n");
+               "       queue_bench move FILE read|write SIZE DEPTH SECONDS\n");
   return 2;
 }
 

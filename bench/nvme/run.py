@@ -3,9 +3,10 @@
 Three sides do the same work in turn, round by round, each going first as often: the nvme tier
 (read_1m_vs_fio and so on: pieces of that size, in random order when read), our DiskQueue alone
 (queue_read_1m_vs_fio: what the tier adds is between the two) and fio. All use io_uring, direct I/O,
-registered buffers in huge pages, the same sizes and the same depth. All read the same files, those
-of the tier; each writes its own, which were written before. Goodput is in GB/s (1e9); CPU is user
-and system seconds of the process for each GB.
+registered buffers in huge pages, the same sizes and the same depth. Each has files of its own on
+one file system, of one total size and written to the end before: what a file system gave out but
+nobody wrote is read without the disk. Goodput is in GB/s (1e9); CPU is user and system seconds of
+the process for each GB.
 
 The tier that is written has four times the room of the others' files: its segments are a 32nd of
 it, one flush of the disk goes with each that is used again, and those of a real disk are larger.
@@ -107,13 +108,6 @@ def tier_side(bench: Bench, folder: Path) -> Side:
     return measure
 
 
-def files_for(work: Work, folder: Path, own: Path) -> str:
-    """What a side other than the tier moves, joined as fio wants it: what the tier reads, too."""
-    if work.kind == "write":
-        return str(own)
-    return ":".join(str(file) for file in sorted((folder / work.name / "segments").iterdir()))
-
-
 def queue_side(bench: Bench, folder: Path) -> Side:
     """Our DiskQueue, in a process of its own."""
     program = str(bench.binaries / "queue_bench")
@@ -122,7 +116,7 @@ def queue_side(bench: Bench, folder: Path) -> Side:
     printed_by([program, "prepare", str(own), str(options.gib * GIB)])
 
     def measure(work: Work) -> Cost:
-        command = [program, "move", files_for(work, folder, own), work.kind, str(work.size_bytes)]
+        command = [program, "move", str(own), work.kind, str(work.size_bytes)]
         return our_cost([*command, str(options.depth), str(options.seconds)])
 
     return measure
@@ -145,7 +139,7 @@ def fio_side(bench: Bench, folder: Path) -> Side:
 
     def measure(work: Work) -> Cost:
         command = [*common, *(random if work.kind == "read" else ["--rw=write"])]
-        command += [f"--filename={files_for(work, folder, own)}", f"--bs={work.size_bytes}"]
+        command += [f"--filename={own}", f"--bs={work.size_bytes}"]
         return fio_cost(json.loads(printed_by(command, huge_pages)), work.kind)
 
     return measure
