@@ -17,8 +17,8 @@
 namespace reprise::storage {
 namespace {
 
-// What ending may have to wait for.
-constexpr size_t kPopulateStepBytes = 8 * kMiB;
+// One huge page. Meanwhile whoever maps memory waits, and so may ending.
+constexpr size_t kPopulateStepBytes = 2 * kMiB;
 
 // What this cannot do (before Linux 5.14, or not from a page's beginning), registering does.
 void MakeResident(MutableByteSpan bytes) {
@@ -46,10 +46,7 @@ RingBuffers::RingBuffers(io_uring& ring, const DiskQueueOptions& options,
     RegisterAll();
     return;
   }
-  populator_ = std::thread([this] {
-    pthread_setname_np(pthread_self(), "nvme-populate");
-    Populate();
-  });
+  may_populate_ = true;
 }
 
 RingBuffers::~RingBuffers() {
@@ -78,6 +75,12 @@ void RingBuffers::Populate() {
 }
 
 void RingBuffers::RegisterPopulated() {
+  if (std::exchange(may_populate_, false)) {
+    populator_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "nvme-populate");
+      Populate();
+    });
+  }
   while (!denied_ && registered_ < populated_) {
     iovec region{.iov_base = parts_[registered_].data(), .iov_len = parts_[registered_].size()};
     const __u64 tag = 0;

@@ -4,7 +4,8 @@
 // The kernel registers only pages that are there, and makes those that are not: for a fresh arena
 // of many gigabytes that takes seconds, in which a store that starts could serve. So a thread makes
 // them, part by part, and the ring's thread registers each part once that costs it little. What is
-// not registered yet is used all the same, at the cost of an unregistered transfer.
+// not registered yet is used all the same, at the cost of an unregistered transfer. It begins with
+// the ring's first operation: each mapping of memory waits for it, and a start makes hundreds.
 #pragma once
 
 #include <atomic>
@@ -34,7 +35,8 @@ class RingBuffers {
   RingBuffers(const RingBuffers&) = delete;
   RingBuffers& operator=(const RingBuffers&) = delete;
 
-  // The rest on the ring's thread. Does not allocate.
+  // The rest on the ring's thread. After each wake of it; the first begins to populate, the others
+  // do not allocate.
   void RegisterPopulated();
   // Of the registered part that `bytes` lie in; -1 when there is none.
   int IndexOf(ByteSpan bytes) const;
@@ -50,6 +52,7 @@ class RingBuffers {
   std::vector<MutableByteSpan> parts_;
   size_t registered_ = 0;  // of parts_, the first ones
   bool denied_ = false;
+  bool may_populate_ = false;
   std::atomic<size_t> populated_ = 0;
   std::atomic<bool> stopping_ = false;
   std::thread populator_;
