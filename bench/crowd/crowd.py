@@ -114,13 +114,17 @@ class Program:
 
 
 class Store(Program):
-    """A store with pieces of random bytes in it."""
+    """A store with pieces of random bytes in it; `disk` names a directory and its size."""
 
-    def __init__(self, programs: Path, memory_mib: int) -> None:
+    def __init__(
+        self, programs: Path, memory_mib: int, disk: tuple[Path, int] | None = None
+    ) -> None:
         self._programs = programs
         self.memory_bytes = memory_mib * MIB
         command: list[str | Path] = [programs / "reprise", "store", "--listen", "127.0.0.1:0"]
         command += ["--metrics", "off", "--memory", f"{memory_mib}MiB", "--log-level", "warning"]
+        if disk:
+            command += ["--disk", disk[0], "--disk-size", str(disk[1])]
         super().__init__(command)
         self.address = dict(word.split("=", 1) for word in self.line().split()[1:])["grpc"]
 

@@ -4,6 +4,9 @@
 //   crowd_client ADDRESS CARRIER fetch KEY...    fetches these pieces in turn, a JSON line for each
 //   crowd_client ADDRESS CARRIER hold SESSIONS   opens them, says "ready", and does nothing
 //   crowd_client ADDRESS CARRIER churn CYCLES    connects, asks, disconnects; says how often
+//   crowd_client ADDRESS CARRIER publish BYTES AT_ONCE PER_SECOND
+//                                                as bench/crowd/publish_load.h; 0: as soon as it
+//                                                can
 //
 // All end when their standard input does. `at` is the monotonic clock's, which all processes share.
 
@@ -16,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/crowd/publish_load.h"
 #include "client/network_connector.h"
 #include "client/reprise.h"
 #include "common/bytes.h"
@@ -45,11 +49,9 @@ void WaitForEndOfInput() {
   }
 }
 
-void Fetch(const ClientOptions& options, const std::vector<std::string>& names) {
-  std::vector<Key> keys(names.size());
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (!FromHex(names[i], keys[i].digest.bytes)) Fail(absl::InvalidArgumentError("not a key"));
-  }
+// Calls `work` with a client, and with what is true once standard input has ended.
+template <typename Work>
+void UntilEndOfInput(const ClientOptions& options, Work work) {
   auto client = Client::Connect(options);
   if (!client.ok()) Fail(client.status());
   std::atomic<bool> ended{false};
@@ -57,15 +59,26 @@ void Fetch(const ClientOptions& options, const std::vector<std::string>& names) 
     WaitForEndOfInput();
     ended = true;
   });
+  work(**client, ended);
+  input.join();
+}
+
+std::vector<Key> KeysFrom(const std::vector<std::string>& names) {
+  std::vector<Key> keys(names.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!FromHex(names[i], keys[i].digest.bytes)) Fail(absl::InvalidArgumentError("not a key"));
+  }
+  return keys;
+}
+
+void Fetch(Client& client, const std::vector<Key>& keys, const std::atomic<bool>& ended) {
   for (size_t i = 0; !ended; ++i) {
-    const auto object =
-        (*client)->FetchPiece(keys[i % keys.size()], {}, kMaxPlanes - 1, Soon()).Wait();
+    const auto object = client.FetchPiece(keys[i % keys.size()], {}, kMaxPlanes - 1, Soon()).Wait();
     if (!object.ok()) Fail(object.status());
     if (object->miss.has_value()) Fail(absl::NotFoundError("a piece is gone"));
     std::printf("{\"at\": %.6f, \"bytes\": %zu}\n", Now(), object->container.size());
     std::fflush(stdout);
   }
-  input.join();
 }
 
 void Hold(client::NetworkConnector& connector, size_t sessions) {
@@ -107,8 +120,10 @@ void Churn(client::NetworkConnector& connector, uint64_t cycles) {
 
 int Run(const std::vector<std::string>& args) {
   if (args.size() < 4) {
-    std::fputs("usage: crowd_client ADDRESS ucx|grpc fetch KEY... | hold SESSIONS | churn CYCLES\n",
-               stderr);
+    std::fputs(
+        "usage: crowd_client ADDRESS ucx|grpc fetch KEY... | hold SESSIONS | churn CYCLES |\n"
+        "       publish BYTES AT_ONCE PER_SECOND\n",
+        stderr);
     return 2;
   }
   ClientOptions options;
@@ -117,7 +132,19 @@ int Run(const std::vector<std::string>& args) {
   options.receive_bytes = 2 * kMaxPartBytes;
   options.connect_timeout = kTimeout;
   if (args[2] == "fetch") {
-    Fetch(options, {args.begin() + 3, args.end()});
+    const std::vector<Key> keys = KeysFrom({args.begin() + 3, args.end()});
+    UntilEndOfInput(options, [&keys](Client& client, const std::atomic<bool>& ended) {
+      Fetch(client, keys, ended);
+    });
+    return 0;
+  }
+  if (args[2] == "publish" && args.size() == 6) {
+    const PublishLoad load{.piece_bytes = std::stoul(args[3]),
+                           .per_second = std::stod(args[5]),
+                           .at_once = static_cast<uint32_t>(std::stoul(args[4]))};
+    UntilEndOfInput(options, [&load](Client& client, const std::atomic<bool>& ended) {
+      RunPublishLoad(client, load, ended);
+    });
     return 0;
   }
   client::NetworkConnector connector(options, options.address);

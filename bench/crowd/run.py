@@ -6,9 +6,12 @@ share of what they got before, and the store's memory as a share of its budget.
 idle: what the store's resident memory grows by for each session that does nothing.
 churn: sessions that are opened, used once and closed; what of descriptors, mappings (registered
 memory is one each) and memory the store has more at the end than after a tenth of them.
+overload: twice the pieces that the store can take, ten times its memory and more: the most that it
+had of its memory and of its disk, as shares of what it was given, and what became of the pieces.
 
 All on loopback, on every carrier. The full sizes are the default: 64 clients, 16 stopped for 5 s,
-1,000 sessions, 100,000 cycles. --small takes seconds, and shows only that everything works.
+1,000 sessions, 100,000 cycles, 10 minutes. --small takes seconds, and shows only that everything
+works.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ import signal
 from dataclasses import dataclass
 
 from bench.crowd.crowd import MIB, Fetchers, Footprint, Store, fairness_index, held_sessions, watch
+from bench.crowd.overload import overload
 from bench.harness.report import Bench
 
-CASES = ["fairness", "stopped", "idle", "churn"]
+CASES = ["fairness", "stopped", "idle", "churn", "overload"]
 CARRIERS = ["ucx", "grpc"]
 MEMORY_MIB = 1024
 PIECES = 16
@@ -38,10 +42,18 @@ class Sizes:
     sessions: int = 1000
     cycles: int = 100_000
     processes: int = 16
+    overload_seconds: float = 600.0
 
 
 SMALL = Sizes(
-    clients=8, seconds=1.0, stopped=2, stopped_seconds=1.0, sessions=40, cycles=200, processes=2
+    clients=8,
+    seconds=1.0,
+    stopped=2,
+    stopped_seconds=1.0,
+    sessions=40,
+    cycles=200,
+    processes=2,
+    overload_seconds=3.0,
 )
 
 
@@ -130,6 +142,10 @@ def churn(bench: Bench, carrier: str, sizes: Sizes) -> None:
     bench.sample(f"{carrier}_churn_failed", failed, "")
 
 
+def overloaded(bench: Bench, carrier: str, sizes: Sizes) -> None:
+    overload(bench, carrier, sizes.overload_seconds)
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -139,7 +155,13 @@ def main(bench: Bench) -> None:
     sizes = SMALL if options.small else Sizes()
     if options.cycles:
         sizes = Sizes(**{**vars(sizes), "cycles": options.cycles})
-    run = {"fairness": fairness, "stopped": stopped, "idle": idle, "churn": churn}
+    run = {
+        "fairness": fairness,
+        "stopped": stopped,
+        "idle": idle,
+        "churn": churn,
+        "overload": overloaded,
+    }
     for case in options.only or CASES:
         for carrier in options.carrier or CARRIERS:
             run[case](bench, carrier, sizes)

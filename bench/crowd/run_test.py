@@ -56,6 +56,16 @@ def test_sessions_that_end_leave_nothing_open(figures: dict[str, float], carrier
     assert figures[f"{carrier}_idle_descriptors"] < 3
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_too_much_load_stays_inside_both_budgets(figures: dict[str, float], carrier: str) -> None:
+    name = f"{carrier}_overload"
+    assert 0.1 < figures[f"{name}_memory"] < 1
+    assert 0 < figures[f"{name}_disk"] < 1
+    assert figures[f"{name}_due"] >= figures[f"{name}_stored"] > 0
+    assert figures[f"{name}_fetched"] > 0
+    assert figures[f"{name}_wrong"] == 0
+
+
 def test_every_case_is_run(figures: dict[str, float]) -> None:
     for case in CASES:
         assert any(f"_{case}_" in figure or figure.endswith(case) for figure in figures)
