@@ -1,7 +1,9 @@
 #include "storage/tiered_store.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -213,10 +215,31 @@ uint64_t TieredStore::RemoveNamespace(TenantId tenant, const Digest& fingerprint
   return count;
 }
 
+ListPage TieredStore::ListDisk(TenantId tenant, const Key* after, uint32_t limit,
+                               const Digest* fingerprint) const {
+  // Taken first: what was removed before this call is among them, or gone from the disk too.
+  const std::vector<Key> removed = saver_->Hidden(tenant);
+  const auto hidden = [&](const ListPage::Entry& entry) {
+    return std::ranges::binary_search(removed, entry.key);
+  };
+  ListPage page = nvme_->List(tenant, after, limit, fingerprint);
+  while (!page.pieces.empty()) {
+    const Key last = page.pieces.back().key;
+    std::erase_if(page.pieces, hidden);
+    if (!page.more || page.pieces.size() == limit) break;
+    const auto missing = static_cast<uint32_t>(limit - page.pieces.size());
+    ListPage rest = nvme_->List(tenant, &last, missing, fingerprint);
+    page.more = rest.more;
+    if (rest.pieces.empty()) break;
+    std::ranges::move(rest.pieces, std::back_inserter(page.pieces));
+  }
+  return page;
+}
+
 ListPage TieredStore::List(TenantId tenant, const Key* after, uint32_t limit,
                            const Digest* fingerprint) const {
   const ListPage host = host_->List(tenant, after, limit, fingerprint);
-  const ListPage nvme = nvme_->List(tenant, after, limit, fingerprint);
+  const ListPage nvme = ListDisk(tenant, after, limit, fingerprint);
   ListPage page;
   page.more = host.more || nvme.more;
   page.pieces.reserve(limit);
@@ -230,8 +253,7 @@ ListPage TieredStore::List(TenantId tenant, const Key* after, uint32_t limit,
     if (below == nvme.pieces.end() || (above != host.pieces.end() && above->key < below->key)) {
       page.pieces.push_back(*above++);
     } else if (above == host.pieces.end() || below->key < above->key) {
-      if (!saver_->Hides(tenant, below->key)) page.pieces.push_back(*below);
-      ++below;
+      page.pieces.push_back(*below++);
     } else {
       page.pieces.push_back({above->key, *Merge(above->summary, below->summary)});
       ++above;

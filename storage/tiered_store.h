@@ -85,6 +85,10 @@ class TieredStore final : public PieceStore {
   // A piece was published: another content of it on the disk is out of date.
   void Published(TenantId tenant, const UploadOffer& offer);
 
+  // Of the disk's pieces, without those that are being removed.
+  ListPage ListDisk(TenantId tenant, const Key* after, uint32_t limit,
+                    const Digest* fingerprint) const;
+
   const Clock& clock_;
   Mutex scrub_mutex_;
   bool scrubbing_ ABSL_GUARDED_BY(scrub_mutex_) = false;

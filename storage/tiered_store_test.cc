@@ -1,12 +1,15 @@
 #include "storage/tiered_store.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -243,6 +246,30 @@ TEST_F(TieredStoreTest, ARemovalWinsOverLoadsAndWritesUnderWay) {
     ended.get_future().get();
     EXPECT_FALSE(store_->Describe(kTenant, key).has_value()) << round;
     EXPECT_EQ(Open(key), nullptr) << round;
+  }
+}
+
+// What is removed while it is being written comes to the disk and is not shown there.
+TEST_F(TieredStoreTest, AListGoesOnPastWhatIsBeingRemoved) {
+  std::vector<std::pair<Key, std::vector<std::byte>>> pieces;
+  for (int i = 0; i < 60; ++i) {
+    const Key key = TestKey(std::to_string(i));
+    pieces.emplace_back(key, Put({.key = key, .plane_bytes = 20'000}));
+  }
+  std::sort(pieces.begin(), pieces.end());
+  const Key last = pieces.back().first;
+  ASSERT_TRUE(Persist(last, pieces.back().second).ok());
+  pieces.pop_back();
+  std::atomic<size_t> ended = 0;
+  for (const auto& [key, container] : pieces) {
+    store_->Persist(kTenant, key, OfferOf(key, container).quality.content_id,
+                    [&](const absl::Status&) { ++ended; });
+  }
+  for (const auto& [key, container] : pieces) EXPECT_TRUE(store_->Remove(kTenant, key, nullptr));
+  while (ended < pieces.size()) {
+    const ListPage page = store_->List(kTenant, nullptr, 1, nullptr);
+    ASSERT_EQ(page.pieces.size(), 1u);
+    EXPECT_EQ(page.pieces[0].key, last);
   }
 }
 

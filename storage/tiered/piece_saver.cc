@@ -292,6 +292,17 @@ bool PieceSaver::Hides(TenantId tenant, const Key& key) const {
   return found != running_writes_.end() && found->second->removed;
 }
 
+std::vector<Key> PieceSaver::Hidden(TenantId tenant) const {
+  std::vector<Key> keys;
+  if (removed_.load(std::memory_order_relaxed) == 0) return keys;
+  MutexLock lock(mutex_);
+  for (auto write = running_writes_.lower_bound({tenant, Key{}});
+       write != running_writes_.end() && write->first.first == tenant; ++write) {
+    if (write->second->removed) keys.push_back(write->first.second);
+  }
+  return keys;
+}
+
 void PieceSaver::Stop() {
   std::deque<WritePtr> waiting;
   {

@@ -60,6 +60,8 @@ class PieceSaver {
   void CancelNamespace(TenantId tenant, const Digest& fingerprint) ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether what the nvme tier shows under the key was removed. Costs one load while nothing is.
   bool Hides(TenantId tenant, const Key& key) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // All of the tenant's that are hidden, in order.
+  std::vector<Key> Hidden(TenantId tenant) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Begins to write everything in memory that the host policy thinks worth a copy, what it values
   // most first, after what it builds on. For a store that serves no longer; once.
