@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.harness.__main__ import last_lines
 from bench.harness.report import Bench, Circumstances, Line
 from bench.harness.samples import Pair, quantile, steady_pairs, summarize, summarize_pairs
 from bench.harness.table import number, results_page, terminal_table
@@ -136,3 +137,12 @@ def test_the_results_page_shows_what_was_measured_and_what_was_not() -> None:
 )
 def test_numbers_are_short(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_the_page_takes_what_ran_to_its_end(tmp_path: Path) -> None:
+    sample = '{"bench": "trace", "figure": "f", "value": 1, "unit": "s"}\n'
+    (tmp_path / "trace.jsonl").write_text(sample + '{"bench": "trace", "figures": {}}\n')
+    (tmp_path / "nvme.jsonl").write_text(sample)
+    (tmp_path / "wire.jsonl").write_text("")
+    (tmp_path / "gone.jsonl").write_text('{"bench": "gone", "figures": {}}\n')
+    assert [line["bench"] for line in last_lines(tmp_path)] == ["trace"]

@@ -1,4 +1,4 @@
-"""./dev bench: runs bench/NAME/run.py; "all" runs every one and writes docs/results.md."""
+"""./dev bench: runs bench/NAME/run.py; "all" runs them and writes docs/results.md."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def run_one(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def run_all() -> int:
-    """Runs every benchmark in a process of its own; one that fails is reported and left out of the
-    page.
+def run_all(names: list[str]) -> int:
+    """Runs these benchmarks, each in a process of its own, and writes the page from the last runs
+    of all. One that fails is reported and left out of the page.
     """
-    lines, failed = [], []
+    failed = []
     folder = ROOT / "build" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in benchmarks():
+    for name in names:
         print(f"== {name}", file=sys.stderr)
         run = subprocess.run(
             [sys.executable, "-m", "bench.harness", name, "--json"],
@@ -73,11 +73,12 @@ def run_all() -> int:
             text=True,
         )
         (folder / f"{name}.jsonl").write_text(run.stdout)
-        if run.returncode == 0:
-            lines.append(json.loads(run.stdout.splitlines()[-1]))
-            print(terminal_table(lines[-1]), end="\n\n")
-        else:
+        if run.returncode != 0:
             failed.append(name)
+    lines = last_lines(folder)
+    for line in lines:
+        if line["bench"] in names:
+            print(terminal_table(line), end="\n\n")
     page = ROOT / "docs" / "results.md"
     page.write_text(results_page(read_targets(), lines))
     print(f"wrote {page.relative_to(ROOT)}; raw samples are in {folder.relative_to(ROOT)}/")
@@ -86,17 +87,31 @@ def run_all() -> int:
     return 1 if failed else 0
 
 
+def last_lines(folder: Path) -> list[dict[str, Any]]:
+    """The figures of the benchmarks that ran to their end and kept their samples there."""
+    found = []
+    for name in benchmarks():
+        file = folder / f"{name}.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        if lines and "figures" in (last := json.loads(lines[-1])):
+            found.append(last)
+    return found
+
+
 def main() -> int:
     name, arguments = sys.argv[1], sys.argv[2:]
-    if name == "all" and not arguments:
-        return run_all()
+    if name == "all" and set(arguments) <= set(benchmarks()):
+        return run_all(arguments or benchmarks())
     if name in benchmarks():
         return run_one(name, arguments)
     known = ", ".join(benchmarks()) or "none yet"
     if name == "--list":
         print("\n".join(benchmarks()))
         return 0
-    print(f"usage: ./dev bench NAME [--json] | all | --list; benchmarks: {known}", file=sys.stderr)
+    print(
+        f"usage: ./dev bench NAME [--json] | all [NAME...] | --list; benchmarks: {known}",
+        file=sys.stderr,
+    )
     return 0 if name == "--help" else 2
 
 
