@@ -5,6 +5,7 @@
 
 #include "codec/progressive/avx2_kernels.h"
 #include "codec/progressive/avx2_lanes.h"
+#include "codec/progressive/push_order.h"
 
 namespace reprise::progressive {
 namespace {
@@ -174,36 +175,7 @@ void Avx2DecodeSymbols(const SlotTable& table, std::span<StreamReader> streams, 
 
 void Avx2EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
                        uint32_t rows) {
-  if (streams.size() != kStreams || rows % kStreams != 0) {
-    for (size_t channel = channels.size(); channel-- > 0;) {
-      const PushTable table(*channels[channel].table);
-      for (uint32_t row = rows; row-- > 0;) {
-        StreamWriter& stream = streams[row % streams.size()];
-        WriterLanes lanes(stream);
-        table.PushRow(channels[channel].symbols + row * kLanes, lanes);
-        lanes.Save(stream);
-      }
-    }
-    return;
-  }
-  WriterLanes s0(streams[0]);
-  WriterLanes s1(streams[1]);
-  WriterLanes s2(streams[2]);
-  WriterLanes s3(streams[3]);
-  for (size_t channel = channels.size(); channel-- > 0;) {
-    const PushTable table(*channels[channel].table);
-    for (uint32_t row = rows; row > 0; row -= kStreams) {
-      const uint8_t* symbols = channels[channel].symbols + (row - kStreams) * kLanes;
-      table.PushRow(symbols + 3 * kLanes, s3);
-      table.PushRow(symbols + 2 * kLanes, s2);
-      table.PushRow(symbols + kLanes, s1);
-      table.PushRow(symbols, s0);
-    }
-  }
-  s0.Save(streams[0]);
-  s1.Save(streams[1]);
-  s2.Save(streams[2]);
-  s3.Save(streams[3]);
+  PushSymbols<PushTable, WriterLanes>(channels, streams, rows);
 }
 
 }  // namespace reprise::progressive

@@ -6,6 +6,7 @@
 
 #include "codec/progressive/avx2_kernels.h"
 #include "codec/progressive/avx2_tail_words.h"
+#include "codec/progressive/push_order.h"
 #include "codec/progressive/scalar_rans.h"
 
 namespace reprise::progressive {
@@ -145,26 +146,7 @@ void Avx2EncodeTail(std::span<const TailBits> channels, std::span<StreamWriter> 
       x[i] = _mm256_or_si256(_mm256_sllv_epi32(rest, counts[i]), bits[i]);
     }
   };
-  if (streams.size() == 2 && rows % 2 == 0) {
-    WriterLanes even(streams[0]);
-    WriterLanes odd(streams[1]);
-    for (size_t channel = channels.size(); channel-- > 0;) {
-      for (uint32_t row = rows; row > 0; row -= 2) {
-        push_row(channels[channel], row - 1, odd);
-        push_row(channels[channel], row - 2, even);
-      }
-    }
-    even.Save(streams[0]);
-    odd.Save(streams[1]);
-    return;
-  }
-  for (size_t channel = channels.size(); channel-- > 0;) {
-    for (uint32_t row = rows; row-- > 0;) {
-      WriterLanes lanes(streams[row % streams.size()]);
-      push_row(channels[channel], row, lanes);
-      lanes.Save(streams[row % streams.size()]);
-    }
-  }
+  PushTails<WriterLanes>(channels, streams, rows, push_row);
 }
 
 }  // namespace reprise::progressive

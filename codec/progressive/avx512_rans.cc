@@ -4,6 +4,7 @@
 
 #include "codec/progressive/avx512_kernels.h"
 #include "codec/progressive/avx512_lanes.h"
+#include "codec/progressive/push_order.h"
 
 namespace reprise::progressive {
 namespace {
@@ -79,21 +80,20 @@ struct PushTable {
     return _mm512_add_epi32(_mm512_add_epi32(x, bias), _mm512_mullo_epi32(quotient, complement));
   }
 
+  [[gnu::always_inline]] inline void PushRow(const uint8_t* symbols, WriterLanes& lanes) const {
+    const __m128i backwards = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols));
+    const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + 16));
+    lanes.high =
+        Push(lanes.high, _mm512_cvtepu8_epi32(_mm_shuffle_epi8(high, backwards)), lanes.words);
+    lanes.low =
+        Push(lanes.low, _mm512_cvtepu8_epi32(_mm_shuffle_epi8(low, backwards)), lanes.words);
+  }
+
   __m512i limit;
   __m512i reciprocal;
   __m512i packed;
 };
-
-[[gnu::always_inline]] inline void PushRow(const PushTable& table, const uint8_t* symbols,
-                                           WriterLanes& lanes) {
-  const __m128i backwards = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols));
-  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + 16));
-  lanes.high =
-      table.Push(lanes.high, _mm512_cvtepu8_epi32(_mm_shuffle_epi8(high, backwards)), lanes.words);
-  lanes.low =
-      table.Push(lanes.low, _mm512_cvtepu8_epi32(_mm_shuffle_epi8(low, backwards)), lanes.words);
-}
 
 }  // namespace
 
@@ -134,36 +134,7 @@ void Avx512DecodeSymbols(const SlotTable& slots, std::span<StreamReader> streams
 
 void Avx512EncodeSymbols(std::span<const CodedSymbols> channels, std::span<StreamWriter> streams,
                          uint32_t rows) {
-  if (streams.size() != kStreams || rows % kStreams != 0) {
-    for (size_t channel = channels.size(); channel-- > 0;) {
-      const PushTable table(*channels[channel].table);
-      for (uint32_t row = rows; row-- > 0;) {
-        StreamWriter& stream = streams[row % streams.size()];
-        WriterLanes lanes(stream);
-        PushRow(table, channels[channel].symbols + row * kLanes, lanes);
-        lanes.Save(stream);
-      }
-    }
-    return;
-  }
-  WriterLanes s0(streams[0]);
-  WriterLanes s1(streams[1]);
-  WriterLanes s2(streams[2]);
-  WriterLanes s3(streams[3]);
-  for (size_t channel = channels.size(); channel-- > 0;) {
-    const PushTable table(*channels[channel].table);
-    for (uint32_t row = rows; row > 0; row -= kStreams) {
-      const uint8_t* symbols = channels[channel].symbols + (row - kStreams) * kLanes;
-      PushRow(table, symbols + 3 * kLanes, s3);
-      PushRow(table, symbols + 2 * kLanes, s2);
-      PushRow(table, symbols + kLanes, s1);
-      PushRow(table, symbols, s0);
-    }
-  }
-  s0.Save(streams[0]);
-  s1.Save(streams[1]);
-  s2.Save(streams[2]);
-  s3.Save(streams[3]);
+  PushSymbols<PushTable, WriterLanes>(channels, streams, rows);
 }
 
 }  // namespace reprise::progressive

@@ -8,6 +8,7 @@
 
 #include "codec/progressive/avx512_kernels.h"
 #include "codec/progressive/avx512_lanes.h"
+#include "codec/progressive/push_order.h"
 #include "codec/progressive/scalar_rans.h"
 
 namespace reprise::progressive {
@@ -246,26 +247,7 @@ void Avx512EncodeTail(std::span<const TailBits> channels, std::span<StreamWriter
     lanes.high = push(lanes.high, _mm512_castsi512_si256(bits), lengths + 16, lanes.words);
     lanes.low = push(lanes.low, _mm512_extracti64x4_epi64(bits, 1), lengths, lanes.words);
   };
-  if (streams.size() == 2 && rows % 2 == 0) {
-    WriterLanes even(streams[0]);
-    WriterLanes odd(streams[1]);
-    for (size_t channel = channels.size(); channel-- > 0;) {
-      for (uint32_t row = rows; row > 0; row -= 2) {
-        push_row(channels[channel], row - 1, odd);
-        push_row(channels[channel], row - 2, even);
-      }
-    }
-    even.Save(streams[0]);
-    odd.Save(streams[1]);
-    return;
-  }
-  for (size_t channel = channels.size(); channel-- > 0;) {
-    for (uint32_t row = rows; row-- > 0;) {
-      WriterLanes lanes(streams[row % streams.size()]);
-      push_row(channels[channel], row, lanes);
-      lanes.Save(streams[row % streams.size()]);
-    }
-  }
+  PushTails<WriterLanes>(channels, streams, rows, push_row);
 }
 
 }  // namespace reprise::progressive
