@@ -16,8 +16,8 @@ run_ctest() {
 # The pytest folders that exist; tests/tidy first: it is quick and says what is wrong with a file.
 python_test_folders() {
   local folder tests=(-name '*_test.py' -o -name 'test_*.py')
-  local folders=(tests/tidy tests/golden tests/rdma tools bench client/python client/connectors)
-  folders+=(tests/integration)
+  local folders=(tests/tidy tests/golden tests/faults tests/rdma tools bench client/python)
+  folders+=(client/connectors tests/integration)
   for folder in "${folders[@]}"; do
     [[ -z $(find "$ROOT/$folder" \( "${tests[@]}" \) -print -quit 2>/dev/null) ]] || echo "$folder"
   done
@@ -89,6 +89,7 @@ test_word() {
   elif ((${#programs[@]} > 0)); then
     build_preset release "${programs[@]}"
   fi
+  ! grep -q '^pytest tests/faults/' <<<"$orders" || build_preset release reprise fault_client
   unlock
   rm -rf "$results"
   if ((${#programs[@]} > 0)); then
