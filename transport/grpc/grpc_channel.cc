@@ -126,7 +126,7 @@ absl::Status AwaitConnection(grpc::Channel& channel, const std::string& address,
     const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
     if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-      return absl::UnavailableError(WhyUnreachable(address));
+      return absl::UnavailableError(WhyUnreachable(address, deadline));
     }
     if (!channel.WaitForStateChange(state, ToGrpcDeadline(deadline))) {
       return absl::DeadlineExceededError("no connection by the deadline");

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -16,17 +18,20 @@
 namespace reprise::transport {
 namespace {
 
-constexpr int kConnectTimeoutMs = 1'000;
+constexpr std::chrono::milliseconds kConnectTimeout{1'000};
 
 // 0 when somebody takes the connection, else the errno of what failed.
-int TryToConnect(const addrinfo& info) {
+int TryToConnect(const addrinfo& info, Deadline deadline) {
   const int fd = socket(info.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return errno;
   int error = connect(fd, info.ai_addr, info.ai_addrlen) == 0 ? 0 : errno;
   if (error == EINPROGRESS) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline.RemainingAt(Clock::Steady().Now()));
+    const auto timeout_ms = static_cast<int>(std::min(left, kConnectTimeout).count());
     pollfd writable{fd, POLLOUT, 0};
     socklen_t size = sizeof(error);
-    if (poll(&writable, 1, kConnectTimeoutMs) != 1) {
+    if (poll(&writable, 1, timeout_ms) != 1) {
       error = ETIMEDOUT;
     } else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
       error = errno;
@@ -38,7 +43,7 @@ int TryToConnect(const addrinfo& info) {
 
 }  // namespace
 
-std::string WhyUnreachable(const std::string& address) {
+std::string WhyUnreachable(const std::string& address, Deadline deadline) {
   const absl::StatusOr<HostPort> parsed = ParseHostPort(address, "the address");
   if (!parsed.ok()) return std::string(parsed.status().message());
   addrinfo hints{};
@@ -50,7 +55,7 @@ std::string WhyUnreachable(const std::string& address) {
   if (unknown != 0) {
     return absl::StrCat("the host name is not known (", gai_strerror(unknown), ")");
   }
-  const int error = TryToConnect(*found);
+  const int error = TryToConnect(*found, deadline);
   if (error == 0) {
     return "what listens there does not answer as a store does; is it the store's --listen "
            "address?";
