@@ -42,6 +42,13 @@ void GrpcClientCall::Start(CallRequest request, std::optional<Deadline> deadline
       EncodePart(request.message, std::move(request.bulk), core_->loans());
   pending_ = 2;
   reading_ = true;
+  // gRPC keeps the deadline too, but does not report the end of a call of which it has something to
+  // write for as long as the connection takes nothing.
+  if (deadline_.has_value()) {
+    ++pending_;
+    deadline_alarm_.emplace();
+    deadline_alarm_->Set(core_->queue(), ToGrpcDeadline(*deadline_), deadline_passed_.Arm());
+  }
   // Completions may run, and retire the call, while these return: nothing unlocked may follow them.
   grpc::GenericClientAsyncReaderWriter& stream = *rpc_->stream;
   grpc::ByteBuffer& incoming = rpc_->incoming;
@@ -138,27 +145,21 @@ void GrpcClientCall::OnDeadline(bool ok) {
 }
 
 void GrpcClientCall::Advance() {
-  bool ended = false;
+  std::optional<absl::Status> ended;
   {
     MutexLock lock(mutex_);
-    ended = ended_.has_value();
+    ended = ended_;
   }
-  if (ended) {
+  if (ended.has_value()) {
     dropped_part_ |= waiting_.has_value();
     waiting_.reset();
     if (!std::exchange(cancel_sent_, true)) rpc_->context.TryCancel();
+    // The observer does not wait for what gRPC still has to report.
+    if (!finished_ || reading_) Conclude(*std::move(ended));
   }
   const bool failed = finished_ && !rpc_->status.ok();
   if (waiting_.has_value() && !DeliverWaiting()) {
-    if (!failed) {
-      // With the status here gRPC's deadline is over with: ours has to watch until credit comes.
-      if (finished_ && deadline_.has_value() && !deadline_alarm_.has_value()) {
-        deadline_alarm_.emplace();
-        ++pending_;
-        deadline_alarm_->Set(core_->queue(), ToGrpcDeadline(*deadline_), deadline_passed_.Arm());
-      }
-      return;
-    }
+    if (!failed) return;
     waiting_.reset();
   }
   if (!reading_ && !read_closed_ && !failed) {
@@ -168,6 +169,7 @@ void GrpcClientCall::Advance() {
     return;
   }
   if (!finished_ || reading_) return;
+  Conclude(FinalStatus());
   if (pending_ > 0) {
     if (deadline_alarm_.has_value()) deadline_alarm_->Cancel();
     return;
@@ -214,8 +216,12 @@ absl::Status GrpcClientCall::FinalStatus() {
   return status;
 }
 
+void GrpcClientCall::Conclude(absl::Status status) {
+  const std::shared_ptr<CallObserver> observer = std::exchange(observer_, nullptr);
+  if (observer != nullptr) observer->OnDone(std::move(status));
+}
+
 void GrpcClientCall::Retire() {
-  absl::Status status = FinalStatus();
   {
     MutexLock lock(mutex_);
     // With a poke under way its completion comes here again.
@@ -223,9 +229,7 @@ void GrpcClientCall::Retire() {
     phase_ = Phase::kRetired;
   }
   rpc_.reset();
-  const std::shared_ptr<GrpcClientCall> self = shared_from_this();
-  std::exchange(observer_, nullptr)->OnDone(std::move(status));
-  core_->Remove(self);
+  core_->Remove(shared_from_this());
 }
 
 void GrpcClientCall::ReturnCredit() {

@@ -94,6 +94,9 @@ class GrpcClientCall final : public Call, public std::enable_shared_from_this<Gr
   // Does what can be done now, on the channel's thread: delivers, reads, ends.
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
   bool DeliverWaiting() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The observer's last callback; later ones do nothing.
+  void Conclude(absl::Status status);
+  // Everything has been reported.
   void Retire() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status FinalStatus() ABSL_LOCKS_EXCLUDED(mutex_);
   void Poke() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -103,7 +106,7 @@ class GrpcClientCall final : public Call, public std::enable_shared_from_this<Gr
   const uint32_t credit_;
 
   // Used by Start, then only on the channel's thread.
-  std::shared_ptr<CallObserver> observer_;
+  std::shared_ptr<CallObserver> observer_;  // null once it has had its end
   std::optional<Deadline> deadline_;
   std::unique_ptr<Rpc> rpc_;
   // Read, but not delivered for want of credit.
