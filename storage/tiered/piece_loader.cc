@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "storage/host/host_upload.h"
 
@@ -37,6 +39,7 @@ struct PieceLoader::Load {
   const uint32_t planes;     // to be in memory afterwards
   const Wanted wanted;       // by whoever asked first
   std::atomic<bool> cancelled{false};
+  bool announced = false;  // to `taking`
   std::unique_ptr<HostUpload> upload;
   bool began_with_planes = false;  // that memory had
   std::vector<Waiter> waiters;     // guarded by the loader's mutex
@@ -48,7 +51,10 @@ PieceLoader::PieceLoader(HostStore& host, NvmeTier& nvme, Executor& executor,
       nvme_(nvme),
       executor_(executor),
       taking_(std::move(taking)),
-      max_running_bytes_(host.arena().size() / kArenaShare) {}
+      max_running_bytes_(host.arena().size() / kArenaShare),
+      retrier_([this] { RetryMain(); }) {}
+
+PieceLoader::~PieceLoader() { retrier_.join(); }
 
 void PieceLoader::Open(TenantId tenant, const Key& key, uint32_t level, Wanted wanted,
                        PieceStore::Opened opened) {
@@ -107,7 +113,7 @@ bool PieceLoader::Start(const LoadPtr& load) {
     Complete(load, absl::CancelledError("removed before it was loaded"));
     return true;
   }
-  taking_(load->bytes());
+  if (!std::exchange(load->announced, true)) taking_(load->bytes());
   const bool now = load->wanted == Wanted::kNow;
   absl::StatusOr<std::unique_ptr<HostUpload>> upload =
       host_.BeginLoad(load->tenant, load->offer(), /*fresh_too=*/now);
@@ -115,6 +121,10 @@ bool PieceLoader::Start(const LoadPtr& load) {
     if (now && absl::IsResourceExhausted(upload.status()) && Postpone(load)) return false;
     Complete(load, upload.status());
     return true;
+  }
+  {
+    MutexLock lock(mutex_);
+    patience_.reset();
   }
   load->upload = *std::move(upload);
   load->began_with_planes = load->upload->from_offset() > 0;
@@ -132,11 +142,31 @@ bool PieceLoader::Start(const LoadPtr& load) {
 bool PieceLoader::Postpone(const LoadPtr& load) {
   MutexLock lock(mutex_);
   // Whatever runs besides starts what waits when it ends.
-  if (running_ == 1) return false;
+  if (running_ == 1) {
+    if (!patience_.has_value()) patience_ = Deadline::After(kPatience);
+    const bool could_fit = load->bytes() <= host_.arena().size();
+    if (stopping_ || !could_fit || patience_->PassedAt(Clock::Steady().Now())) return false;
+    retry_wanted_ = true;
+    retry_.notify_one();
+  }
   --running_;
   running_bytes_ -= load->bytes();
   waiting_.push_front(load);
   return true;
+}
+
+// Nobody tells when a piece in memory has been sent and could go.
+void PieceLoader::RetryMain() {
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      while (!retry_wanted_ && !stopping_) retry_.wait(mutex_);
+      if (stopping_ && waiting_.empty()) return;
+      retry_wanted_ = false;
+      retry_.wait_for(mutex_, kRetryPause);
+    }
+    StartWaiting();
+  }
 }
 
 void PieceLoader::OnRead(const LoadPtr& load, absl::Status status) {
@@ -241,6 +271,7 @@ void PieceLoader::Stop() {
     MutexLock lock(mutex_);
     stopping_ = true;
     for (const LoadPtr& load : waiting_) load->cancelled.store(true, std::memory_order_relaxed);
+    retry_.notify_all();
   }
   MutexLock lock(mutex_);
   while (running_ > 0 || !waiting_.empty()) ended_.wait(mutex_);
