@@ -66,7 +66,8 @@ UcxStatistics CarrierMemory::Statistics(uint64_t unknown_senders) const {
                        .refused_requests = counters->refused_requests,
                        .refused_endpoints = counters->refused_endpoints,
                        .parked_parts = counters->parked_parts,
-                       .free_receive_bytes = counters->free_receive_bytes};
+                       .free_receive_bytes = counters->free_receive_bytes,
+                       .same_host_bytes = counters->same_host_bytes};
 }
 
 }  // namespace reprise::transport

@@ -25,6 +25,7 @@ struct UcxCounters {
   std::atomic<uint64_t> refused_endpoints{0};
   std::atomic<uint64_t> parked_parts{0};
   std::atomic<uint64_t> free_receive_bytes{0};
+  std::atomic<uint64_t> same_host_bytes{0};
   std::atomic<uint64_t> unsent_bytes{0};  // see UnsentBytes
 };
 

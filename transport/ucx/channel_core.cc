@@ -40,6 +40,7 @@ ChannelCore::ChannelCore(IoLoop& loop, CarrierMemory memory, const UcxConnectOpt
       peer_(address.ToString()),
       address_(address),
       hello_(options.hello),
+      same_host_(options.same_host ? SameHostIdentity() : std::nullopt),
       hello_deadline_(deadline),
       clock_(*options.clock),
       loop_(&loop),
@@ -133,13 +134,15 @@ std::optional<Duration> ChannelCore::Turn() {
     if (FinishClosing()) return std::nullopt;
     return IoLoop::kBusySleep;
   }
+  // A lent part a turn: others on this loop wait for no longer than one takes to copy.
+  const bool more_to_read = !lost_ && endpoint_->StartParked();
   const std::optional<TimePoint> next = deadlines_.next();
   if (!hello_pending_ && !next.has_value()) return IoLoop::kIdleSleep;
   const TimePoint now = clock_.Now();
   EndDue(now);
   Duration sleep = hello_pending_ || !calls_.empty() ? IoLoop::kBusySleep : IoLoop::kIdleSleep;
   if (next.has_value()) sleep = std::clamp<Duration>(*next - now, Duration::zero(), sleep);
-  return sleep;
+  return more_to_read ? Duration::zero() : sleep;
 }
 
 void ChannelCore::EndDue(TimePoint now) {
@@ -193,7 +196,11 @@ void ChannelCore::Connect() {
     endpoint_->Fail(status);
     return;
   }
-  endpoint_->Send(Frame{.kind = FrameKind::kHello}, hello_);
+  Frame hello{.kind = FrameKind::kHello};
+  if (same_host_.has_value()) {
+    hello = {.kind = FrameKind::kHelloSameHost, .call_id = *same_host_};
+  }
+  endpoint_->Send(hello, hello_);
 }
 
 void ChannelCore::FinishHello(absl::StatusOr<std::string> result) {
@@ -212,6 +219,23 @@ void ChannelCore::OnHelloReply(const Frame& frame, ByteSpan message) {
   } else {
     FinishHello(std::string(AsText(message)));
   }
+}
+
+void ChannelCore::OnToken(const Frame& frame) {
+  if (!same_host_.has_value() || !hello_pending_ || std::exchange(token_seen_, true)) {
+    endpoint_->FailForViolation(absl::InvalidArgumentError("a token came that was not asked for"));
+    return;
+  }
+  std::string proof;
+  absl::StatusOr<SameHostReader> reader = SameHostReader::Create(frame.sequence, frame.address);
+  if (reader.ok()) {
+    proof = reader->proof();
+    endpoint_->ReadWith(*std::move(reader));
+  } else {
+    LogInfo("bulk comes over the network though the server is on this host",
+            {{"peer", peer_}, {"reason", std::string(reader.status().message())}});
+  }
+  endpoint_->Send(Frame{.kind = FrameKind::kProof}, std::move(proof));
 }
 
 // ---- calls, on the loop's thread ----
@@ -295,7 +319,6 @@ void ChannelCore::GrantCredit() {
     endpoint_->Send(Frame{.kind = FrameKind::kCredit, .call_id = call->id_, .credit = credit}, "");
   }
   to_credit_.clear();
-  endpoint_->StartParked();
 }
 
 // ---- frames from the server ----
@@ -313,6 +336,9 @@ void ChannelCore::OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan mes
   switch (frame.kind) {
     case FrameKind::kWelcome:
       OnHelloReply(frame, message);
+      return;
+    case FrameKind::kToken:
+      OnToken(frame);
       return;
     case FrameKind::kPart:
     case FrameKind::kDone: {
@@ -351,7 +377,7 @@ void ChannelCore::OnCallDone(ClientCall& call, const Frame& frame, ByteSpan mess
 }
 
 bool ChannelCore::AdmitBulk(Endpoint& endpoint, const Frame& frame) {
-  if (frame.kind != FrameKind::kPart) {
+  if (frame.kind != FrameKind::kPart && frame.kind != FrameKind::kLentPart) {
     endpoint.FailForViolation(absl::InvalidArgumentError("a server sent a request"));
     return false;
   }

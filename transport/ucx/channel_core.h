@@ -103,6 +103,7 @@ class ChannelCore final : public LoopHandler,
   void Connect();
   void FinishHello(absl::StatusOr<std::string> result) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnHelloReply(const Frame& frame, ByteSpan message);
+  void OnToken(const Frame& frame);
   void OnPart(ClientCall& call, const Frame& frame, ByteSpan message);
   void OnCallDone(ClientCall& call, const Frame& frame, ByteSpan message);
   // The call that a frame is about; nullptr, counted, when there is none (any more).
@@ -122,6 +123,7 @@ class ChannelCore final : public LoopHandler,
   const std::string peer_;
   const SocketAddress address_;
   const std::string hello_;
+  const std::optional<uint64_t> same_host_;  // this process's identity, to be offered
   const Deadline hello_deadline_;
   const Clock& clock_;
 
@@ -141,6 +143,7 @@ class ChannelCore final : public LoopHandler,
   Wire& wire_;
   std::unique_ptr<Endpoint> endpoint_;
   bool hello_pending_ = true;
+  bool token_seen_ = false;
   bool lost_ = false;
   absl::Status lost_why_;
   size_t open_calls_ = 0;

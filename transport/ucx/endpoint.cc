@@ -66,13 +66,19 @@ void Endpoint::Send(Frame frame, std::string message, SharedBytes bulk,
     if (observer != nullptr) observer->OnBulkSent();
     return;
   }
+  if (lender_ != nullptr && frame.kind == FrameKind::kPart && bulk.size() >= kSameHostBytes) {
+    LendPart(frame, std::move(message), std::move(bulk), std::move(observer));
+    return;
+  }
   SendOp* op = wire_.TakeSendOp();
   op->endpoint = this;
   op->message = std::move(message);
   op->bulk = std::move(bulk);
   op->observer = std::move(observer);
   frame.message_bytes = static_cast<uint32_t>(op->message.size());
-  frame.bulk_bytes = static_cast<uint32_t>(op->bulk.size());
+  if (frame.kind != FrameKind::kLentPart) {
+    frame.bulk_bytes = static_cast<uint32_t>(op->bulk.size());
+  }
   const FrameHeader header = EncodeFrame(frame);
   std::memcpy(op->header.data(), header.data(), header.size());
   op->header_bytes = header.size();
@@ -123,6 +129,71 @@ void Endpoint::FinishSend(SendOp* op, ucs_status_t status) {
   if (observer != nullptr) observer->OnBulkSent();
 }
 
+// ---- lending ----
+
+void Endpoint::LendPart(Frame frame, std::string message, SharedBytes bulk,
+                        std::shared_ptr<BulkSentObserver> observer) {
+  frame.kind = FrameKind::kLentPart;
+  frame.bulk_bytes = static_cast<uint32_t>(bulk.size());
+  frame.address = reinterpret_cast<uintptr_t>(bulk.data());
+  const size_t cost = SendCost(message.size());
+  if (!lender_->Lend(frame.call_id, frame.sequence,
+                     {.bulk = std::move(bulk), .observer = observer, .cost = cost})) {
+    FailForViolation(absl::InvalidArgumentError(
+        absl::StrCat("call id ", frame.call_id, " was used again before its parts were read")));
+    if (observer != nullptr) observer->OnBulkSent();
+    return;
+  }
+  unsent_bytes_->Add(cost);
+  Send(frame, std::move(message));
+}
+
+void Endpoint::OnPartRead(const Frame& frame) {
+  std::optional<SameHostLender::Loan> loan =
+      lender_ != nullptr ? lender_->TakeBack(frame.call_id, frame.sequence) : std::nullopt;
+  if (!loan.has_value()) {
+    FailForViolation(absl::InvalidArgumentError(absl::StrCat(
+        "part ", frame.sequence, " of call ", frame.call_id, " was read but is not lent")));
+    return;
+  }
+  memory_.counters->same_host_bytes += loan->bulk.size();
+  FinishLoan(*std::move(loan));
+}
+
+void Endpoint::FinishLoan(SameHostLender::Loan loan) {
+  unsent_bytes_->Subtract(loan.cost);
+  loan.bulk = SharedBytes();
+  if (loan.observer != nullptr) loan.observer->OnBulkSent();
+}
+
+void Endpoint::OnLentPart(const Frame& frame, ByteSpan message) {
+  if (!reader_.has_value()) {
+    FailForViolation(absl::InvalidArgumentError("a part was lent to a peer that did not ask"));
+    return;
+  }
+  if (!owner_.AdmitBulk(*this, frame)) {
+    SendRead(frame);
+    return;
+  }
+  Parked& parked = parked_.emplace_back();
+  parked.frame = frame;
+  parked.message = std::string(AsText(message));
+}
+
+void Endpoint::ReadLentPart(Slot* slot) {
+  if (const absl::Status read = reader_->Read(slot->frame.address, slot->bytes); !read.ok()) {
+    Fail(read);
+  } else {
+    memory_.counters->same_host_bytes += slot->bytes.size();
+    SendRead(slot->frame);
+  }
+  FinishReceive(slot, UCS_OK);
+}
+
+void Endpoint::SendRead(const Frame& lent) {
+  Send(Frame{.kind = FrameKind::kRead, .call_id = lent.call_id, .sequence = lent.sequence}, "");
+}
+
 // ---- receiving ----
 
 ucs_status_t Endpoint::OnActiveMessage(ByteSpan header, void* data, size_t data_bytes,
@@ -133,13 +204,13 @@ ucs_status_t Endpoint::OnActiveMessage(ByteSpan header, void* data, size_t data_
     FailForViolation(frame.status());
     return UCS_OK;
   }
-  if (frame->bulk_bytes >= kRendezvousBytes && !rendezvous) {
+  if (frame->carries_bulk() && frame->bulk_bytes >= kRendezvousBytes && !rendezvous) {
     // It would have to be copied whenever no slot is free.
     FailForViolation(absl::InvalidArgumentError(
         absl::StrCat(frame->bulk_bytes, " bytes of bulk came without a rendezvous")));
     return UCS_OK;
   }
-  if (frame->bulk_bytes > 0) {
+  if (frame->carries_bulk()) {
     if (!owner_.AdmitBulk(*this, *frame)) return UCS_OK;
     return OnBulkAnnounced(*frame, MessageBesideBulk(header), data, rendezvous);
   }
@@ -147,7 +218,12 @@ ucs_status_t Endpoint::OnActiveMessage(ByteSpan header, void* data, size_t data_
     FailForViolation(absl::InvalidArgumentError("a message came by rendezvous"));
     return UCS_OK;
   }
-  owner_.OnMessage(*this, *frame, ByteSpan(static_cast<const std::byte*>(data), data_bytes));
+  const ByteSpan message(static_cast<const std::byte*>(data), data_bytes);
+  if (frame->kind == FrameKind::kLentPart) {
+    OnLentPart(*frame, message);
+  } else {
+    owner_.OnMessage(*this, *frame, message);
+  }
   return UCS_OK;
 }
 
@@ -236,12 +312,16 @@ void Endpoint::FinishReceive(Slot* slot, ucs_status_t status) {
                 memory_.slots->HandOver(slot, id_, frame.call_id));
 }
 
-void Endpoint::StartParked() {
+bool Endpoint::StartParked() {
   while (!parked_.empty() && failure_.ok() && !closed_) {
     Slot* slot = TakeSlot(parked_.front().frame, parked_.front().message);
-    if (slot == nullptr) return;
+    if (slot == nullptr) return false;
     const Parked parked = std::move(parked_.front());
     parked_.pop_front();
+    if (parked.frame.kind == FrameKind::kLentPart) {
+      ReadLentPart(slot);
+      return !parked_.empty();
+    }
     if (parked.rendezvous != nullptr) {
       StartRendezvous(slot, parked.rendezvous);
     } else {
@@ -250,12 +330,14 @@ void Endpoint::StartParked() {
       FinishReceive(slot, UCS_OK);
     }
   }
+  return false;
 }
 
 void Endpoint::DropParked(uint64_t call_id) {
   std::erase_if(parked_, [&](const Parked& parked) {
     if (parked.frame.call_id != call_id) return false;
     DiscardParked(parked);
+    if (parked.frame.kind == FrameKind::kLentPart) SendRead(parked.frame);
     return true;
   });
 }
@@ -288,6 +370,9 @@ void Endpoint::Close() {
   Fail(absl::CancelledError("closed"));
   for (const Parked& parked : parked_) DiscardParked(parked);
   parked_.clear();
+  if (lender_ != nullptr) {
+    for (SameHostLender::Loan& loan : lender_->Revoke()) FinishLoan(std::move(loan));
+  }
   if (handle_ == nullptr) return;
   wire_.Remove(handle_);
   ucp_request_param_t param{};

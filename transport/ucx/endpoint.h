@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "common/status.h"
 #include "transport/ucx/carrier_memory.h"
 #include "transport/ucx/frame.h"
+#include "transport/ucx/same_host.h"
 #include "transport/ucx/socket_address.h"
 #include "transport/ucx/wire.h"
 
@@ -101,10 +103,18 @@ class Endpoint {
   absl::Status Connect(const SocketAddress& address);
   absl::Status Accept(ucp_conn_request_h request);
 
-  // Sizes in `frame` are set here. `bulk`'s owner is kept until UCX is done with the bytes;
+  // Sizes in `frame` are set here. `bulk`'s owner is kept until UCX, or the client that reads the
+  // bytes, is done with them;
   // `observer`, when given, is told then. Nothing is sent on a failed endpoint.
   void Send(Frame frame, std::string message, SharedBytes bulk = SharedBytes(),
             std::shared_ptr<BulkSentObserver> observer = nullptr);
+
+  // Server: parts with bulk of kSameHostBytes or more are lent to the client from now on.
+  void LendFrom(std::unique_ptr<SameHostLender> lender) { lender_ = std::move(lender); }
+  // The client needs a lent part no longer.
+  void OnPartRead(const Frame& frame);
+  // Client: parts that the server lends are read with `reader`.
+  void ReadWith(SameHostReader reader) { reader_ = std::move(reader); }
 
   // What a message costs until it is sent, and the sum of what UCX has not sent yet, to which
   // owners add what they have still to send. Thread-safe.
@@ -113,8 +123,9 @@ class Endpoint {
 
   // Bulk of that call that waits for a slot is not wanted any more.
   void DropParked(uint64_t call_id);
-  // Slots may have become free: starts what waits for them, oldest first.
-  void StartParked();
+  // Starts what waits for slots as far as there are any, oldest first; reads at most one lent part.
+  // True when more may be started at once.
+  bool StartParked();
   // Readers dropped a slot of `bytes` that this endpoint had handed over.
   void OnSlotReleased(size_t bytes) { slot_bytes_ -= bytes; }
 
@@ -139,7 +150,7 @@ class Endpoint {
     Frame frame;
     std::string message;
     void* rendezvous = nullptr;     // UCX's descriptor, or
-    std::vector<std::byte> copied;  // eager bulk
+    std::vector<std::byte> copied;  // eager bulk; neither for a lent part
   };
 
   ucs_status_t OnActiveMessage(ByteSpan header, void* data, size_t data_bytes, bool rendezvous);
@@ -147,6 +158,12 @@ class Endpoint {
   ucs_status_t Park(const Frame& frame, ByteSpan message, void* data, bool rendezvous);
   void DiscardParked(const Parked& parked);
   Slot* TakeSlot(const Frame& frame, std::string message);
+  void LendPart(Frame frame, std::string message, SharedBytes bulk,
+                std::shared_ptr<BulkSentObserver> observer);
+  void OnLentPart(const Frame& frame, ByteSpan message);
+  void ReadLentPart(Slot* slot);
+  void SendRead(const Frame& lent);
+  void FinishLoan(SameHostLender::Loan loan);
   void StartRendezvous(Slot* slot, void* descriptor);
   void FinishReceive(Slot* slot, ucs_status_t status);
   void FinishSend(SendOp* op, ucs_status_t status);
@@ -173,6 +190,8 @@ class Endpoint {
   size_t slot_bytes_ = 0;  // receiving or in the hands of readers
   std::deque<Parked> parked_;
   const std::shared_ptr<UnsentBytes> unsent_bytes_;
+  std::unique_ptr<SameHostLender> lender_;
+  std::optional<SameHostReader> reader_;
 };
 
 }  // namespace reprise::transport

@@ -15,6 +15,7 @@ struct Fields {
   bool call_id = false;
   bool method_and_deadline = false;
   bool sequence = false;
+  bool address = false;
   bool bulk = false;
   bool credit = false;
   bool status = false;
@@ -41,6 +42,16 @@ constexpr Fields FieldsOf(FrameKind kind) {
       return {.call_id = true};
     case FrameKind::kCredit:
       return {.call_id = true, .credit = true};
+    case FrameKind::kHelloSameHost:
+      return {.call_id = true, .message = true};
+    case FrameKind::kToken:
+      return {.sequence = true, .address = true};
+    case FrameKind::kProof:
+      return {.message = true};
+    case FrameKind::kLentPart:
+      return {.call_id = true, .sequence = true, .address = true, .bulk = true, .message = true};
+    case FrameKind::kRead:
+      return {.call_id = true, .sequence = true};
   }
   return {};
 }
@@ -52,12 +63,16 @@ absl::Status Violation(absl::string_view field, uint64_t value, const Frame& fra
 }
 
 absl::Status CheckSizes(const Frame& frame, size_t header_bytes, uint64_t data_bytes) {
-  const bool bulk = frame.bulk_bytes > 0;
+  const bool bulk = frame.carries_bulk();
   if (frame.bulk_bytes > kMaxPartBytes) return Violation("bulk size", frame.bulk_bytes, frame);
-  size_t message_limit = bulk ? kMaxBulkMessageBytes : kMaxMessageBytes;
+  size_t message_limit = frame.bulk_bytes > 0 ? kMaxBulkMessageBytes : kMaxMessageBytes;
   if (frame.status != absl::StatusCode::kOk) message_limit = kMaxStatusTextBytes;
+  if (frame.kind == FrameKind::kProof) message_limit = kProofBytes;
   if (frame.message_bytes > message_limit) {
     return Violation("message size", frame.message_bytes, frame);
+  }
+  if (frame.kind == FrameKind::kProof && frame.message_bytes % kProofBytes != 0) {
+    return Violation("proof size", frame.message_bytes, frame);
   }
   const size_t expected_header = kFrameHeaderBytes + (bulk ? frame.message_bytes : 0);
   if (header_bytes != expected_header) return Violation("header size", header_bytes, frame);
@@ -84,6 +99,13 @@ absl::Status CheckFields(const Frame& frame) {
   if (used.credit ? frame.credit == 0 || frame.credit > kMaxCreditParts : frame.credit != 0) {
     return Violation("credit", frame.credit, frame);
   }
+  // Nothing lent is empty, at no address, or reaches beyond the last one.
+  if (frame.kind == FrameKind::kLentPart && frame.bulk_bytes == 0) {
+    return Violation("bulk size", frame.bulk_bytes, frame);
+  }
+  if (used.address && (frame.address == 0 || frame.address > UINT64_MAX - kMaxPartBytes)) {
+    return Violation("address", frame.address, frame);
+  }
   if (!used.status && frame.status != absl::StatusCode::kOk) {
     return Violation("status", static_cast<uint64_t>(frame.status), frame);
   }
@@ -105,8 +127,12 @@ FrameHeader EncodeFrame(const Frame& frame) {
   put(frame.call_id, 8);
   put(frame.sequence, 4);
   put(frame.bulk_bytes, 4);
-  put(frame.deadline_ms, 4);
-  put(frame.credit, 4);
+  if (FieldsOf(frame.kind).address) {
+    put(frame.address, 8);
+  } else {
+    put(frame.deadline_ms, 4);
+    put(frame.credit, 4);
+  }
   put(static_cast<uint32_t>(frame.status), 4);
   put(0, 4);
   return header;
@@ -122,8 +148,12 @@ absl::StatusOr<Frame> DecodeFrame(ByteSpan am_header, uint64_t data_bytes) {
   frame.call_id = reader.U64();
   frame.sequence = reader.U32();
   frame.bulk_bytes = reader.U32();
-  frame.deadline_ms = reader.U32();
-  frame.credit = reader.U32();
+  if (FieldsOf(static_cast<FrameKind>(kind)).address) {
+    frame.address = reader.U64();
+  } else {
+    frame.deadline_ms = reader.U32();
+    frame.credit = reader.U32();
+  }
   const uint32_t status = reader.U32();
   const uint32_t zero = reader.U32();
   if (!reader.ok()) {
@@ -135,7 +165,7 @@ absl::StatusOr<Frame> DecodeFrame(ByteSpan am_header, uint64_t data_bytes) {
         "frame version ", version, " is not ", kFrameVersion, ", the one that this build speaks"));
   }
   if (kind < static_cast<uint8_t>(FrameKind::kHello) ||
-      kind > static_cast<uint8_t>(FrameKind::kCredit)) {
+      kind > static_cast<uint8_t>(FrameKind::kRead)) {
     return absl::InvalidArgumentError(absl::StrCat("frame kind ", kind, " is unknown"));
   }
   frame.kind = static_cast<FrameKind>(kind);

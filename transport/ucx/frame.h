@@ -8,17 +8,26 @@
 //   1      1    kind (FrameKind)
 //   2      2    method           Request
 //   4      4    message bytes
-//   8      8    call id          Request, Part, Done, Cancel, Credit
-//   16     4    sequence         Part: its number from 0; Done: number of parts
-//   20     4    bulk bytes       Request, Part
+//   8      8    call id          Request, Part, Done, Cancel, Credit, LentPart, Read;
+//                                HelloSameHost: SameHostIdentity
+//   16     4    sequence         Part, LentPart, Read: its number from 0; Done: number of parts;
+//                                Token: process id
+//   20     4    bulk bytes       Request, Part, LentPart
 //   24     4    deadline         Request: milliseconds left
 //   28     4    credit           Request: parts with bulk that may be sent; Credit: more of them
+//   24     8    address          Token, LentPart, in the place of deadline and credit: where
+//                                token or bulk are in the server's memory
 //   32     4    status           Welcome, Done: absl::StatusCode
 //   36     4    zero
 //
 // Fields that a kind does not use are zero. Without bulk, the AM data is the message. With bulk,
 // the message follows the fixed header inside the AM header and the AM data is the bulk, by
-// rendezvous above the sender's threshold. A status that is not OK has its text as the message.
+// rendezvous above the sender's threshold; but the bulk of a LentPart stays where it is. A status
+// that is not OK has its text as the message.
+//
+// Kinds from 8 on are for a client on the server's host (same_host.h), and only for peers that know
+// them: OpenSessionReply.same_host says so of a server, HelloSameHost of a client. A server that
+// accepts a HelloSameHost of its own host sends Token, then Welcome; the client answers with Proof.
 //
 // Everything that arrives is hostile: Decode checks each field against its limit and the sizes
 // against each other, so that what it returns needs no further checks but those of the call's
@@ -46,15 +55,21 @@ inline constexpr uint32_t kMaxPartsAhead = 4096;
 inline constexpr size_t kMaxBytesAhead = size_t{32} << 20;
 // Longest text of a status; the sender cuts it.
 inline constexpr size_t kMaxStatusTextBytes = 4096;
+inline constexpr size_t kProofBytes = 16;
 
 enum class FrameKind : uint8_t {
-  kHello = 1,    // client, once, first: the service's hello message
-  kWelcome = 2,  // server, once: the answer to hello
-  kRequest = 3,  // client
-  kPart = 4,     // server
-  kDone = 5,     // server: no part of this call follows, though one may still be on its way
-  kCancel = 6,   // client: nobody waits for this call any more
-  kCredit = 7,   // client: buffers were released
+  kHello = 1,          // client, once, first: the service's hello message
+  kWelcome = 2,        // server, once: the answer to hello
+  kRequest = 3,        // client
+  kPart = 4,           // server
+  kDone = 5,           // server: no part of this call follows, though one may still be on its way
+  kCancel = 6,         // client: nobody waits for this call any more
+  kCredit = 7,         // client: buffers were released
+  kHelloSameHost = 8,  // client: Hello of one that would read the server's memory
+  kToken = 9,          // server, once: read this to show that you can
+  kProof = 10,         // client, once: what it read there, or nothing when it could not
+  kLentPart = 11,      // server, after a good proof: a part whose bulk the client is to read
+  kRead = 12,          // client: a lent part's bulk is needed no longer
 };
 
 struct Frame {
@@ -66,7 +81,11 @@ struct Frame {
   uint32_t bulk_bytes = 0;
   uint32_t deadline_ms = 0;
   uint32_t credit = 0;
+  uint64_t address = 0;
   absl::StatusCode status = absl::StatusCode::kOk;
+
+  // Whether bulk comes with the frame.
+  bool carries_bulk() const { return bulk_bytes > 0 && kind != FrameKind::kLentPart; }
 
   friend bool operator==(const Frame&, const Frame&) = default;
 };

@@ -22,7 +22,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool within =
       frame->bulk_bytes <= kMaxPartBytes && frame->message_bytes <= kMaxMessageBytes;
   const bool message_fits =
-      frame->bulk_bytes == 0 || MessageBesideBulk(header).size() == frame->message_bytes;
-  if (!same || !within || !message_fits) std::abort();
+      !frame->carries_bulk() || MessageBesideBulk(header).size() == frame->message_bytes;
+  const bool lent_fits = frame->kind != FrameKind::kLentPart ||
+                         (frame->bulk_bytes > 0 && frame->message_bytes <= kMaxBulkMessageBytes &&
+                          frame->address + frame->bulk_bytes > frame->address);
+  if (!same || !within || !message_fits || !lent_fits) std::abort();
   return 0;
 }

@@ -21,6 +21,15 @@ Frame RequestFrame() {
                .credit = 4};
 }
 
+Frame LentFrame() {
+  return Frame{.kind = FrameKind::kLentPart,
+               .message_bytes = 17,
+               .call_id = 3,
+               .sequence = 2,
+               .bulk_bytes = kMaxPartBytes,
+               .address = 0x0102'0304'0506'0708};
+}
+
 absl::StatusOr<Frame> Decode(const FrameHeader& header, uint64_t data_bytes) {
   return DecodeFrame(header, data_bytes);
 }
@@ -44,6 +53,11 @@ TEST(FrameTest, LayoutIsAsDocumented) {
   }
 }
 
+TEST(FrameTest, AnAddressTakesThePlaceOfDeadlineAndCredit) {
+  const FrameHeader header = EncodeFrame(LentFrame());
+  for (uint8_t i = 0; i < 8; ++i) EXPECT_EQ(header.at(24 + i), std::byte(8 - i));
+}
+
 TEST(FrameTest, EveryKindRoundTrips) {
   const std::vector<Frame> frames = {
       {.kind = FrameKind::kHello, .message_bytes = 9},
@@ -56,6 +70,12 @@ TEST(FrameTest, EveryKindRoundTrips) {
       {.kind = FrameKind::kDone, .call_id = 1, .sequence = 8},
       {.kind = FrameKind::kCancel, .call_id = 1},
       {.kind = FrameKind::kCredit, .call_id = 1, .credit = kMaxCreditParts},
+      {.kind = FrameKind::kHelloSameHost, .message_bytes = 9, .call_id = UINT64_MAX},
+      {.kind = FrameKind::kToken, .sequence = 4711, .address = 0x7000'1234'5678},
+      {.kind = FrameKind::kProof},
+      {.kind = FrameKind::kProof, .message_bytes = kProofBytes},
+      LentFrame(),
+      {.kind = FrameKind::kRead, .call_id = 1, .sequence = 8},
   };
   for (const Frame& frame : frames) {
     const absl::StatusOr<Frame> decoded = Decode(EncodeFrame(frame), frame.message_bytes);
@@ -112,6 +132,29 @@ TEST(FrameTest, LimitsAreChecked) {
   EXPECT_TRUE(refused(long_text, kMaxStatusTextBytes + 1));
 }
 
+TEST(FrameTest, LimitsOfWhatIsReadOnTheSameHost) {
+  const auto refused = [](auto change) {
+    Frame frame = LentFrame();
+    change(frame);
+    return !Decode(EncodeFrame(frame), frame.message_bytes).ok();
+  };
+  EXPECT_FALSE(refused([](Frame&) {}));
+  EXPECT_FALSE(refused([](Frame& frame) { frame.message_bytes = kMaxBulkMessageBytes; }));
+  EXPECT_TRUE(refused([](Frame& frame) { frame.message_bytes = kMaxBulkMessageBytes + 1; }));
+  EXPECT_TRUE(refused([](Frame& frame) { frame.bulk_bytes = 0; }));
+  EXPECT_TRUE(refused([](Frame& frame) { frame.bulk_bytes = kMaxPartBytes + 1; }));
+  EXPECT_TRUE(refused([](Frame& frame) { frame.address = 0; }));
+  EXPECT_TRUE(refused([](Frame& frame) { frame.address = UINT64_MAX - kMaxPartBytes + 1; }));
+  EXPECT_TRUE(refused([](Frame& frame) { frame.status = absl::StatusCode::kAborted; }));
+  // The bulk does not come along.
+  EXPECT_FALSE(Decode(EncodeFrame(LentFrame()), kMaxPartBytes).ok());
+  for (const uint32_t size : {1u, 15u, 17u, 32u}) {
+    EXPECT_FALSE(Decode(EncodeFrame({.kind = FrameKind::kProof, .message_bytes = size}), size).ok())
+        << size;
+  }
+  EXPECT_FALSE(Decode(EncodeFrame({.kind = FrameKind::kToken, .sequence = 1}), 0).ok());
+}
+
 TEST(FrameTest, FieldsOfOtherKindsAreRefused) {
   const Frame cancel{.kind = FrameKind::kCancel, .call_id = 1};
   const auto refused = [&](auto change) {
@@ -140,7 +183,8 @@ TEST(FrameTest, UnknownVersionKindStatusAndReservedBytesAreRefused) {
   EXPECT_TRUE(with(0, 1).ok());
   EXPECT_NE(with(0, 2).message().find("version 2"), absl::string_view::npos) << with(0, 2);
   EXPECT_FALSE(with(1, 0).ok());
-  EXPECT_FALSE(with(1, 8).ok());
+  EXPECT_FALSE(with(1, 13).ok());
+  EXPECT_NE(with(1, 13).message().find("kind 13"), absl::string_view::npos) << with(1, 13);
   for (size_t offset = 36; offset < 40; ++offset) EXPECT_FALSE(with(offset, 1).ok());
   FrameHeader done = EncodeFrame({.kind = FrameKind::kDone, .call_id = 1});
   done.at(32) = std::byte{16};
@@ -160,8 +204,8 @@ TEST(FrameTest, WhatRandomBytesDecodeToEncodesBack) {
   std::mt19937 random(7);
   int accepted = 0;
   for (int i = 0; i < 200'000; ++i) {
-    Frame frame = RequestFrame();
-    frame.kind = static_cast<FrameKind>(1 + i % 7);
+    Frame frame = i % 2 == 0 ? RequestFrame() : LentFrame();
+    frame.kind = static_cast<FrameKind>(1 + i % 12);
     FrameHeader header = EncodeFrame(frame);
     for (int flips = 0; flips < 3; ++flips) {
       header.at(random() % header.size()) = std::byte{static_cast<uint8_t>(random() % 3)};

@@ -1,5 +1,7 @@
 #include "transport/ucx/server_core.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -22,7 +24,10 @@ ServerCore::ServerCore(IoLoop& loop, CarrierMemory memory, const UcxServerOption
       service_(*options.service),
       clock_(*options.clock),
       addresses_(std::move(addresses)),
-      memory_(std::move(memory)) {}
+      memory_(std::move(memory)),
+      same_host_(options.same_host ? SameHostIdentity() : std::nullopt) {
+  if (options.same_host) AllowReaders();
+}
 
 absl::StatusOr<std::shared_ptr<ServerCore>> ServerCore::Create(
     IoLoop& loop, const UcxServerOptions& options, std::vector<SocketAddress> addresses) {
@@ -168,7 +173,7 @@ bool ServerCore::OnConnection(const ConnectionRequest& request) {
   return true;
 }
 
-void ServerCore::OnHello(ServerSession& session, ByteSpan message) {
+void ServerCore::OnHello(ServerSession& session, const Frame& hello, ByteSpan message) {
   if (session.said_hello) {
     session.endpoint->FailForViolation(absl::InvalidArgumentError("hello came twice"));
     return;
@@ -179,6 +184,13 @@ void ServerCore::OnHello(ServerSession& session, ByteSpan message) {
   Frame frame{.kind = FrameKind::kWelcome};
   if (reply.ok()) {
     session.session = std::move(reply->session);
+    if (hello.kind == FrameKind::kHelloSameHost && same_host_ == hello.call_id) {
+      session.to_prove = std::make_unique<SameHostLender>();
+      session.endpoint->Send(Frame{.kind = FrameKind::kToken,
+                                   .sequence = static_cast<uint32_t>(getpid()),
+                                   .address = session.to_prove->token_address()},
+                             "");
+    }
     session.endpoint->Send(frame, std::move(reply->message));
     return;
   }
@@ -186,6 +198,21 @@ void ServerCore::OnHello(ServerSession& session, ByteSpan message) {
   frame.status = reply.status().code();
   session.endpoint->Send(frame,
                          std::string(reply.status().message().substr(0, kMaxStatusTextBytes)));
+}
+
+void ServerCore::OnProof(ServerSession& session, ByteSpan proof) {
+  std::unique_ptr<SameHostLender> lender = std::move(session.to_prove);
+  if (lender == nullptr) {
+    session.endpoint->FailForViolation(
+        absl::InvalidArgumentError("a proof came that was not asked for"));
+  } else if (proof.empty()) {
+    LogInfo("a client on this host may not read this process: it gets bulk over the network",
+            {{"peer", session.endpoint->peer()}});
+  } else if (!lender->IsProof(proof)) {
+    session.endpoint->FailForViolation(absl::InvalidArgumentError("the proof is wrong"));
+  } else {
+    session.endpoint->LendFrom(std::move(lender));
+  }
 }
 
 void ServerCore::EndSession(uint64_t id) {
@@ -283,7 +310,14 @@ void ServerCore::OnMessage(Endpoint& endpoint, const Frame& frame, ByteSpan mess
   ServerSession& session = SessionOf(endpoint);
   switch (frame.kind) {
     case FrameKind::kHello:
-      OnHello(session, message);
+    case FrameKind::kHelloSameHost:
+      OnHello(session, frame, message);
+      return;
+    case FrameKind::kProof:
+      OnProof(session, message);
+      return;
+    case FrameKind::kRead:
+      endpoint.OnPartRead(frame);
       return;
     case FrameKind::kRequest:
       if (std::shared_ptr<ServerCall> call = OpenCall(session, frame)) {

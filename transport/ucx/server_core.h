@@ -70,6 +70,7 @@ class ServerCore final : public LoopHandler,
     std::unique_ptr<Endpoint> endpoint;
     std::shared_ptr<Session> session;  // null until hello was accepted
     bool said_hello = false;
+    std::unique_ptr<SameHostLender> to_prove;  // until the client's proof
     absl::flat_hash_map<uint64_t, std::shared_ptr<ServerCall>> calls;
     // Held by handlers, also of calls that ended.
     std::shared_ptr<std::atomic<size_t>> responders = std::make_shared<std::atomic<size_t>>(0);
@@ -84,7 +85,8 @@ class ServerCore final : public LoopHandler,
 
   void Listen() ABSL_LOCKS_EXCLUDED(mutex_);
   bool OnConnection(const ConnectionRequest& request);
-  void OnHello(ServerSession& session, ByteSpan message);
+  void OnHello(ServerSession& session, const Frame& frame, ByteSpan message);
+  void OnProof(ServerSession& session, ByteSpan proof);
   void EndSession(uint64_t id);
   // The call that a Request frame opens; nullptr when it was refused or broke the protocol.
   std::shared_ptr<ServerCall> OpenCall(ServerSession& session, const Frame& frame);
@@ -101,6 +103,7 @@ class ServerCore final : public LoopHandler,
   const Clock& clock_;
   const std::vector<SocketAddress> addresses_;
   CarrierMemory memory_;
+  const std::optional<uint64_t> same_host_;  // whose clients may read this process
   std::atomic<bool> closing_{false};
 
   Mutex mutex_;

@@ -44,6 +44,10 @@ UcxStatistics UcxServer::statistics() const {
   return core_->memory().Statistics(loop_->wire().unknown_senders());
 }
 
+std::function<uint64_t()> UcxServer::same_host_bytes() const {
+  return [counters = core_->memory().counters] { return counters->same_host_bytes.load(); };
+}
+
 // ---- client ----
 
 UcxChannel::UcxChannel(std::shared_ptr<IoLoop> loop, std::shared_ptr<ChannelCore> core)

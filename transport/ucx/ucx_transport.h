@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -43,6 +44,7 @@ struct UcxStatistics {
   uint64_t refused_endpoints = 0;    // over the limit of endpoints
   uint64_t parked_parts = 0;         // bulk that had to wait for a receive slot
   uint64_t free_receive_bytes = 0;   // receive memory in nobody's hands; may lag
+  uint64_t same_host_bytes = 0;      // of bulk that a client read from its server's memory
 };
 
 struct UcxServerOptions {
@@ -53,6 +55,9 @@ struct UcxServerOptions {
   // Registered memory for requests' bulk: a multiple of kMaxPartBytes, at least two of them. One
   // session uses at most half of it.
   size_t receive_bytes = 64 * kMiB;
+  // Lets clients of this user id on this host read large bulk from this process's memory, of which
+  // they may then read all.
+  bool same_host = false;
   // Must outlive the server.
   const Clock* clock = &Clock::Steady();
 };
@@ -71,6 +76,8 @@ class UcxServer final : public Server {
   absl::StatusOr<std::unique_ptr<Registration>> RegisterMemory(ByteSpan memory) override;
 
   UcxStatistics statistics() const;
+  // UcxStatistics::same_host_bytes, for callers that may outlive the server. Thread-safe.
+  std::function<uint64_t()> same_host_bytes() const;
 
  private:
   UcxServer(std::shared_ptr<IoLoop> loop, std::shared_ptr<ServerCore> core, std::string address);
@@ -108,6 +115,10 @@ struct UcxConnectOptions {
   // Registered memory for parts on their way in or unreleased: a multiple of kMaxPartBytes, at
   // least two of them.
   size_t receive_bytes = 64 * kMiB;
+  // The server is known to have been told same_host: if it is on this host, read large bulk from
+  // its memory. Where that is not possible, and for any other server, bulk is sent as ever; a
+  // server of an earlier version refuses to talk.
+  bool same_host = false;
   // Must outlive the channel.
   const Clock* clock = &Clock::Steady();
 };

@@ -127,7 +127,7 @@ ucs_status_t RawPeer::OnReceived(void* peer, const void* header, size_t header_b
   if (!frame.ok()) return UCS_OK;
   Received received{.frame = *frame,
                     .message = std::string(static_cast<const char*>(data),
-                                           frame->bulk_bytes == 0 ? data_bytes : 0),
+                                           frame->carries_bulk() ? 0 : data_bytes),
                     .rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0};
   static_cast<RawPeer*>(peer)->received_.push_back(std::move(received));
   return UCS_OK;
