@@ -91,7 +91,8 @@ absl::StatusOr<NetworkConnector::Ticket> NetworkConnector::OpenSession(Deadline 
     return absl::InternalError(
         absl::StrCat("what answers at ", address_, " is not a Reprise store"));
   }
-  Ticket ticket{.token = reply.token(), .data_address = reply.data_address()};
+  Ticket ticket{
+      .token = reply.token(), .data_address = reply.data_address(), .same_host = reply.same_host()};
   if (ticket.data_address.empty()) return ticket;
   if (ticket.data_address.starts_with(':')) {
     // The host that was called.
@@ -109,7 +110,8 @@ absl::StatusOr<std::unique_ptr<transport::Channel>> NetworkConnector::OpenUcx(
   REPRISE_ASSIGN_OR_RETURN(transport::UcxConnection data,
                            transport::ConnectUcx({.address = ticket.data_address,
                                                   .hello = HelloMessage(ticket.token),
-                                                  .receive_bytes = options_.receive_bytes},
+                                                  .receive_bytes = options_.receive_bytes,
+                                                  .same_host = ticket.same_host},
                                                  deadline));
   REPRISE_RETURN_IF_ERROR(CheckHelloReply(data.hello_reply));
   return std::move(data.channel);

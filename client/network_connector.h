@@ -27,6 +27,7 @@ class NetworkConnector final : public Connector {
   struct Ticket {
     std::string token;
     std::string data_address;  // of the UCX data path; empty: there is none
+    bool same_host = false;    // bulk may be read there by clients on the store's host
   };
 
   absl::StatusOr<Ticket> OpenSession(Deadline deadline) const;

@@ -50,6 +50,26 @@ TEST(CliStore, HealthAndMetrics) {
   EXPECT_EQ(Metric(metrics, "reprise_store_requests_total{code=\"OK\",method=\"Fetch\"}"), 1);
 }
 
+TEST(CliStore, ClientsOnItsHostReadItsMemoryOnlyWhereItWasTold) {
+  constexpr uint32_t kSize = 64 << 20;
+  const ScratchDir scratch;
+  const std::string file = scratch.Write("x", Pattern(kSize, 1));
+  for (const bool same_host : {false, true}) {
+    SCOPED_TRACE(same_host);
+    std::vector<std::string> flags{"--memory", "512MiB"};
+    if (same_host) flags.emplace_back("--same-host");
+    const RunningStore store(std::move(flags));
+    ASSERT_EQ(store.Run({"put", "x", file}).exit_code, kExitOk);
+    const Finished get = store.Run({"get", "x", "--carrier", "ucx"});
+    EXPECT_EQ(get.err, "");
+    EXPECT_TRUE(get.out == ReadWhole(file));
+    const std::string metrics = store.Http("/metrics");
+    EXPECT_GE(Metric(metrics, "reprise_store_bytes_out_total{carrier=\"ucx\"}"), double{kSize});
+    EXPECT_EQ(Metric(metrics, "reprise_store_same_host_bytes_total"),
+              same_host ? double{kSize} : 0);
+  }
+}
+
 TEST(CliStore, FlagsWinOverTheFileAndPathsCanBeSwitchedOff) {
   const ScratchDir scratch;
   const std::string config = scratch.Write(

@@ -98,6 +98,10 @@ void AddStore(CLI::App& app, AllFlags& flags) {
       ->type_name("HOST:PORT");
   command.add_option("--data", to.data, "UCX address, or \"off\" [host of --listen, any port]")
       ->type_name("HOST:PORT");
+  command.add_flag("--same-host", to.same_host,
+                   "Clients on this host copy large bulk out of the store's memory: faster than "
+                   "TCP. Grants every process of the store's user id here to read all of that "
+                   "memory, every tenant's data included, and to debug the store");
   command.add_option("--memory", to.memory, "What the whole process may use [a quarter of RAM]")
       ->type_name("SIZE");
   command.add_option("--disk", to.disk, "Keep pieces in this directory too, across restarts")

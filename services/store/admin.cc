@@ -99,6 +99,7 @@ void HandleOpenSession(StoreContext& context, const CallPtr& call) {
   reply.set_token(token->data(), token->size());
   reply.set_data_address(context.data_address);
   reply.set_software(context.software);
+  reply.set_same_host(context.same_host);
   call->Reply(reply.SerializeAsString());
 }
 

@@ -115,6 +115,8 @@ std::vector<MetricFamily> LiveFamilies(const LiveFigures& live) {
               usage.evicted_pieces),
       counter("reprise_store_refused_uploads_total", "Uploads refused for want of room.",
               usage.refused_uploads),
+      counter("reprise_store_same_host_bytes_total",
+              "Bytes of replies that clients read from the store's memory.", live.same_host_bytes),
   };
   if (usage.disk.has_value()) AddDiskFamilies(*usage.disk, families);
   return families;

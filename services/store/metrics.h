@@ -50,6 +50,7 @@ struct LiveFigures {
   storage::StoreUsage usage;
   size_t sessions = 0;
   size_t gather_bytes_free = 0;
+  uint64_t same_host_bytes = 0;
 };
 
 class StoreMetrics {

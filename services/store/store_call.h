@@ -41,6 +41,7 @@ struct StoreContext {
   // For pieces.
   uint64_t memory_bytes = 0;
   std::string data_address = {};
+  bool same_host = false;
   std::atomic<size_t> request_bytes{0};
   // The second, on `clock`, of the last line about a refused login.
   std::atomic<int64_t> login_logged_s{-1};

@@ -75,10 +75,11 @@ class YamlApplier {
                         const YAML::Node& value) {
     if (key == "tenants") return ApplyTenants(value, key_node);
     if (key != "listen" && key != "data" && key != "memory" && key != "disk" &&
-        key != "disk_size" && key != "floor" && key != "metrics" && key != "log_level") {
+        key != "disk_size" && key != "floor" && key != "metrics" && key != "log_level" &&
+        key != "same_host") {
       return Error(key_node, absl::StrCat("unknown key \"", key,
                                           "\"; the keys are listen, data, memory, disk, disk_size, "
-                                          "floor, metrics, log_level and tenants"));
+                                          "floor, metrics, log_level, same_host and tenants"));
     }
     REPRISE_ASSIGN_OR_RETURN(std::string text, Scalar(value, key, key_node));
     const bool is_address = key == "listen" || key == "data" || key == "metrics";
@@ -102,6 +103,11 @@ class YamlApplier {
       absl::StatusOr<Distortion> floor = ParseFloor(text);
       if (!floor.ok()) return ErrorFrom(value, floor.status());
       config_.floor = *floor;
+    } else if (key == "same_host") {
+      if (text != "true" && text != "false") {
+        return Error(value, absl::StrCat("same_host is true or false, not \"", text, "\""));
+      }
+      config_.same_host = text == "true";
     } else {
       absl::StatusOr<LogLevel> level = ParseLogLevel(text);
       if (!level.ok()) return ErrorFrom(value, level.status());

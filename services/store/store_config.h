@@ -43,6 +43,8 @@ struct StoreConfig {
   // UCX data path: "host:port", "off", or empty for the host of `listen` and any free port ("off"
   // where that host is an IPv6 literal, which UCX cannot use).
   std::string data;
+  // Clients of this user id on this host may read the process's memory instead of being sent bulk.
+  bool same_host = false;
   // nullopt: a quarter of the machine's memory.
   std::optional<uint64_t> memory_bytes;
   // Where pieces are kept beyond memory; empty: nowhere. Goes with disk_bytes.

@@ -23,7 +23,7 @@ TEST(StoreConfig, AppliesEveryKey) {
   StoreConfig config;
   ASSERT_TRUE(ApplyYaml("# a store\nlisten: 0.0.0.0:7071\ndata: off\nmemory: 2GiB\n"
                         "metrics: 127.0.0.1:0\nlog_level: warning\ndisk: /data\ndisk_size: 20GiB\n"
-                        "floor: 0.08,0.15\ntenants:\n"
+                        "floor: 0.08,0.15\nsame_host: true\ntenants:\n"
                         "  - name: search\n    credential_file: " +
                             key +
                             "\n"
@@ -39,6 +39,7 @@ TEST(StoreConfig, AppliesEveryKey) {
   EXPECT_EQ(config.disk, "/data");
   EXPECT_EQ(config.disk_bytes, 21'474'836'480u);
   EXPECT_EQ(config.floor, (Distortion{.key = 0.08F, .value = 0.15F}));
+  EXPECT_TRUE(config.same_host);
   ASSERT_EQ(config.tenants.size(), 2u);
   EXPECT_EQ(config.tenants[0].name, "search");
   EXPECT_EQ(config.tenants[0].credential, "s3cret");
@@ -56,6 +57,7 @@ TEST(StoreConfig, LeavesOutWhatTheFileDoesNotName) {
   ASSERT_TRUE(ApplyYaml("", "s", config).ok());
   ASSERT_TRUE(ApplyYaml("# nothing\n", "s", config).ok());
   EXPECT_EQ(config.listen, "127.0.0.1:7070");
+  EXPECT_FALSE(config.same_host);
   EXPECT_EQ(config.metrics, "off");
   EXPECT_EQ(config.memory_bytes, 512u << 20);
 }
@@ -74,6 +76,7 @@ TEST(StoreConfig, NamesTheLineOfWhatIsWrong) {
       {"floor: -0.1\n", "store.yaml:1: ", "from 0 (exact) to below 1"},
       {"floor: 0.1,\n", "store.yaml:1: ", "\"0.1,\" are no errors of K and V"},
       {"floor: 0.1,0.2,0.3\n", "store.yaml:1: ", "two with a comma between"},
+      {"same_host: yes\n", "store.yaml:1: ", "true or false, not \"yes\""},
       {"floor: nan\n", "store.yaml:1: ", "from 0 (exact) to below 1"},
       {"listen: a:1\nlisten: b:1\n", "store.yaml:2: ", "given twice"},
       {"listen: [a, b]\n", "store.yaml:1: ", "listen needs one value"},

@@ -41,6 +41,7 @@ absl::StatusOr<StoreConfig> MakeConfig(const StoreFlags& flags) {
   }
   if (flags.listen.has_value()) config.listen = *flags.listen;
   if (flags.data.has_value()) config.data = *flags.data;
+  if (flags.same_host) config.same_host = true;
   if (flags.metrics.has_value()) config.metrics = *flags.metrics;
   if (flags.memory.has_value()) {
     const absl::StatusOr<uint64_t> bytes = ParseByteSize(*flags.memory);

@@ -14,6 +14,7 @@ struct StoreFlags {
   std::optional<std::string> config;  // path of a YAML file
   std::optional<std::string> listen;
   std::optional<std::string> data;
+  bool same_host = false;
   std::optional<std::string> memory;
   std::optional<std::string> disk;
   std::optional<std::string> disk_size;

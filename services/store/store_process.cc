@@ -110,15 +110,15 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Create(const StoreCo
   REPRISE_RETURN_IF_ERROR(self->OpenPieces(config));
   REPRISE_ASSIGN_OR_RETURN(self->service_,
                            StoreService::Create(*self->pieces_, ServiceOptions(config, memory)));
+  REPRISE_ASSIGN_OR_RETURN(const std::string data, DataAddress(config));
+  if (data != kOff) {
+    REPRISE_RETURN_IF_ERROR(self->StartData(data, config.same_host));
+  }
   if (config.metrics != kOff) {
     REPRISE_ASSIGN_OR_RETURN(
         self->metrics_, MetricsServer::Create(config.metrics, [service = self->service_.get()] {
           return service->RenderMetrics();
         }));
-  }
-  REPRISE_ASSIGN_OR_RETURN(const std::string data, DataAddress(config));
-  if (data != kOff) {
-    REPRISE_RETURN_IF_ERROR(self->StartData(data));
   }
   REPRISE_RETURN_IF_ERROR(self->StartGrpc(config));
   if (self->metrics_ != nullptr) self->metrics_->set_ready(true);
@@ -156,12 +156,14 @@ absl::Status StoreProcess::OpenPieces(const StoreConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status StoreProcess::StartData(const std::string& address) {
-  absl::StatusOr<std::unique_ptr<transport::Server>> server = transport::UcxServer::Create(
-      {.listen = address,
-       .service = &service_->Face("ucx"),
-       .receive_bytes = static_cast<size_t>(memory_.ucx_receive_bytes)});
+absl::Status StoreProcess::StartData(const std::string& address, bool same_host) {
+  absl::StatusOr<std::unique_ptr<transport::UcxServer>> server =
+      transport::UcxServer::Create({.listen = address,
+                                    .service = &service_->Face("ucx"),
+                                    .receive_bytes = static_cast<size_t>(memory_.ucx_receive_bytes),
+                                    .same_host = same_host});
   if (!server.ok()) return Annotate(server.status(), "data path");
+  if (same_host) service_->set_same_host((*server)->same_host_bytes());
   ucx_ = *std::move(server);
   REPRISE_ASSIGN_OR_RETURN(arena_registration_, ucx_->RegisterMemory(host_->arena()));
   REPRISE_ASSIGN_OR_RETURN(gather_registration_,

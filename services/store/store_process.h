@@ -57,7 +57,7 @@ class StoreProcess {
   explicit StoreProcess(const MemoryPlan& memory);
 
   absl::Status OpenPieces(const StoreConfig& config);
-  absl::Status StartData(const std::string& address);
+  absl::Status StartData(const std::string& address, bool same_host);
   absl::Status StartGrpc(const StoreConfig& config);
 
   const MemoryPlan memory_;

@@ -178,11 +178,17 @@ transport::Service& StoreService::Face(std::string_view name) {
   return *faces_.emplace_back(std::make_unique<CarrierFace>(context_, name));
 }
 
+void StoreService::set_same_host(std::function<uint64_t()> read_bytes) {
+  context_.same_host = true;
+  same_host_bytes_ = std::move(read_bytes);
+}
+
 std::string StoreService::RenderMetrics() const {
   LiveFigures live;
   live.usage = context_.pieces.usage();
   live.sessions = sessions_.bound();
   live.gather_bytes_free = context_.gather->free_bytes();
+  if (same_host_bytes_) live.same_host_bytes = same_host_bytes_();
   return metrics_.Render(live);
 }
 

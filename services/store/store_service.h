@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -51,6 +52,9 @@ class StoreService {
 
   // What OpenSession tells clients; set before the first session can be opened.
   void set_data_address(std::string address) { context_.data_address = std::move(address); }
+  // That the data path lends memory to clients on this host; `read_bytes`, thread-safe, tells how
+  // much of it they have read. Set before the first session can be opened or metrics rendered.
+  void set_same_host(std::function<uint64_t()> read_bytes);
 
   // Forgets expired tokens and idle uploads. Called about once a second.
   void Sweep() { sessions_.Sweep(); }
@@ -69,6 +73,7 @@ class StoreService {
                std::vector<storage::TenantId> tenants, std::shared_ptr<GatherPool> gather,
                RandomSource random, const Clock& clock);
 
+  std::function<uint64_t()> same_host_bytes_;
   StoreMetrics metrics_;
   SessionTable sessions_;
   StoreContext context_;

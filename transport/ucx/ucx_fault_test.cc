@@ -72,8 +72,8 @@ CallRequest Ask(MethodId method, Duration timeout, SharedBytes bulk = SharedByte
                      .deadline = Deadline::After(timeout)};
 }
 
-absl::StatusOr<UcxConnection> ConnectTo(const std::string& address) {
-  return ConnectUcx({.address = address, .hello = std::string(kGoodHello)},
+absl::StatusOr<UcxConnection> ConnectTo(const std::string& address, bool same_host = false) {
+  return ConnectUcx({.address = address, .hello = std::string(kGoodHello), .same_host = same_host},
                     Deadline::After(seconds(30)));
 }
 
@@ -110,7 +110,7 @@ class OtherProcess {
   std::string first_line_;
 };
 
-int Serve() {
+int Serve(bool same_host) {
   TestService service;
   ServeStreams(service);
   Mutex mutex;
@@ -119,7 +119,8 @@ int Serve() {
     MutexLock lock(mutex);
     swallowed.emplace_back(std::move(request), std::move(responder));
   });
-  const auto server = UcxServer::Create({.listen = TestAddress(), .service = &service});
+  const auto server =
+      UcxServer::Create({.listen = TestAddress(), .service = &service, .same_host = same_host});
   if (!server.ok()) return 1;
   std::cout << (*server)->address() << std::endl;
   pause();
@@ -127,7 +128,8 @@ int Serve() {
 }
 
 int Fetch(const std::string& address) {
-  const auto connection = ConnectTo(address);
+  // A server that lends no memory sends instead.
+  const auto connection = ConnectTo(address, /*same_host=*/true);
   if (!connection.ok()) return 1;
   auto observer = std::make_shared<RecordingObserver>([](const Part&) {});
   auto call = connection->channel->Start(Ask(kStream, seconds(60)), observer);
@@ -142,9 +144,14 @@ size_t OpenFiles() {
       std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
 }
 
-TEST(UcxFaultTest, AKilledServerEndsCallsInTheMiddleOfAStream) {
-  const OtherProcess server("--serve", "");
-  const auto connection = ConnectTo(server.first_line());
+// Whether bulk is read from the server's memory instead of being sent.
+class UcxFaultTestEitherWay : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Bulk, UcxFaultTestEitherWay, ::testing::Bool(),
+                         [](const auto& way) { return way.param ? "Read" : "Sent"; });
+
+TEST_P(UcxFaultTestEitherWay, AKilledServerEndsCallsInTheMiddleOfAStream) {
+  const OtherProcess server("--serve", GetParam() ? "same_host" : "");
+  const auto connection = ConnectTo(server.first_line(), GetParam());
   ASSERT_TRUE(connection.ok()) << connection.status();
   std::vector<std::shared_ptr<RecordingObserver>> observers;
   std::vector<std::shared_ptr<Call>> calls;
@@ -153,6 +160,7 @@ TEST(UcxFaultTest, AKilledServerEndsCallsInTheMiddleOfAStream) {
     calls.push_back(connection->channel->Start(Ask(kStream, seconds(60)), observers.back()));
   }
   for (const auto& observer : observers) ASSERT_TRUE(observer->WaitParts(5));
+  EXPECT_EQ(connection->channel->statistics().same_host_bytes > 0, GetParam());
   server.Signal(SIGKILL);
   const TimePoint killed = Clock::Steady().Now();
   for (const auto& observer : observers) {
@@ -189,9 +197,9 @@ TEST(UcxFaultTest, AKilledServerLetsGoOfUploads) {
   EXPECT_EQ(in_use, 0);
 }
 
-TEST(UcxFaultTest, AStoppedServerIsADeadline) {
-  const OtherProcess server("--serve", "");
-  auto connection = ConnectTo(server.first_line());
+TEST_P(UcxFaultTestEitherWay, AStoppedServerIsADeadline) {
+  const OtherProcess server("--serve", GetParam() ? "same_host" : "");
+  auto connection = ConnectTo(server.first_line(), GetParam());
   ASSERT_TRUE(connection.ok()) << connection.status();
   auto observer = std::make_shared<RecordingObserver>([](const Part&) {});
   const TimePoint start = Clock::Steady().Now();
@@ -215,14 +223,16 @@ TEST(UcxFaultTest, AStoppedServerIsADeadline) {
   EXPECT_TRUE(released);
 }
 
-TEST(UcxFaultTest, AKilledClientIsALostSession) {
+TEST_P(UcxFaultTestEitherWay, AKilledClientIsALostSession) {
   TestService service;
   ServeStreams(service);
-  auto server = UcxServer::Create({.listen = TestAddress(), .service = &service});
+  auto server =
+      UcxServer::Create({.listen = TestAddress(), .service = &service, .same_host = GetParam()});
   ASSERT_TRUE(server.ok()) << server.status();
   const OtherProcess client("--fetch", (*server)->address());
   ASSERT_EQ(client.first_line(), "fetching");
   EXPECT_TRUE(service.lost().empty());
+  EXPECT_EQ((*server)->statistics().same_host_bytes > 0, GetParam());
   const TimePoint killed = Clock::Steady().Now();
   client.Signal(SIGKILL);
   EXPECT_TRUE(service.WaitForLostSessions(1));
@@ -355,7 +365,9 @@ TEST(UcxFaultTest, DeadlinesFollowTheInjectedClock) {
 }  // namespace reprise::transport
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::strcmp(argv[1], "--serve") == 0) return reprise::transport::Serve();
+  if (argc > 1 && std::strcmp(argv[1], "--serve") == 0) {
+    return reprise::transport::Serve(argc > 2 && std::strcmp(argv[2], "same_host") == 0);
+  }
   if (argc > 2 && std::strcmp(argv[1], "--fetch") == 0) return reprise::transport::Fetch(argv[2]);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
