@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +34,23 @@ class Sides:
 
 class Store:
     """A running store process, and a client process for each piece of work on its working set of
-    WORKING_SET_MIB, in pieces of one size. With `counters`, a folder, both count heap allocations.
+    WORKING_SET_MIB, in pieces of one size. With `counters`, a folder, both count heap allocations;
+    with `same_host`, the clients read the store's memory.
     """
 
-    def __init__(self, binaries: Path, piece_mib: int, counters: Path | None = None) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        piece_mib: int,
+        counters: Path | None = None,
+        same_host: bool = False,
+    ) -> None:
         self._binaries = binaries
         self._counters = counters
         self._size = [str(piece_mib), str(WORKING_SET_MIB // piece_mib)]
         command = [str(binaries / "reprise"), "store", "--listen", "127.0.0.1:0"]
-        command += ["--data", "127.0.0.1:0", "--metrics", "off", "--memory", "4GiB"]
+        command += ["--data", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--memory", "4GiB"]
+        command += ["--same-host"] if same_host else []
         self._process = subprocess.Popen(
             [*command, "--log-level", "warning"],
             env={**os.environ, **self._counting()},
@@ -52,6 +61,7 @@ class Store:
         assert self._process.stdout
         ready = dict(word.split("=", 1) for word in self._process.stdout.readline().split()[1:])
         self._address = ready["grpc"]
+        self._metrics = ready["metrics"]
 
     def prepare(self, work: str = "prepare") -> None:
         self._run("wire_client", "ucx", work)
@@ -76,6 +86,13 @@ class Store:
         counted = json.loads(self._run("wire_client", "ucx", "allocations", pid))
         return counted["allocations"] / (counted["bytes"] / MIB)
 
+    def bytes_read_from_memory(self) -> float:
+        """What clients on this host did not have sent; only with `same_host`."""
+        with urllib.request.urlopen(f"http://{self._metrics}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        name = "reprise_store_same_host_bytes_total "
+        return next(float(line.split()[1]) for line in lines if line.startswith(name))
+
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
@@ -90,8 +107,10 @@ class Store:
 
 
 @contextlib.contextmanager
-def store_with(binaries: Path, piece_mib: int, counters: Path | None = None) -> Iterator[Store]:
-    store = Store(binaries, piece_mib, counters)
+def store_with(
+    binaries: Path, piece_mib: int, counters: Path | None = None, same_host: bool = False
+) -> Iterator[Store]:
+    store = Store(binaries, piece_mib, counters, same_host)
     try:
         yield store
     finally:
@@ -138,6 +157,14 @@ class Perftest:
         names, values = [line.split(",") for line in printed.splitlines() if "," in line][-2:]
         figures = {name.strip(): float(value) for name, value in zip(names, values, strict=True)}
         return figures, client_cpu, usage.ru_utime + usage.ru_stime
+
+
+def read_and_check(binaries: Path, piece_mib: int) -> Cost:
+    """vm_read: one thread that reads the working set out of another process, after a warm-up."""
+    size = [str(piece_mib), str(WORKING_SET_MIB // piece_mib)]
+    printed, _ = run_measured([str(binaries / "vm_read"), *size, "2"], {})
+    last = json.loads(printed.splitlines()[-1])
+    return Cost.of(last["bytes"], last["seconds"], last["cpu_seconds"])
 
 
 def our_ucx_settings(binaries: Path) -> dict[str, str]:

@@ -6,6 +6,8 @@ UCX settings and, as plain_perftest, without. All are taken in turn, round by ro
 the bytes of the tensors, in GB/s (1e9); FIGURE_*_cpu are user and system seconds for each GB.
 
 tcp_fetch_bare_*: a client from which the verification was taken when it was linked.
+same_host_fetch_verified: the fetch of 8 MiB pieces by a client that reads the store's memory,
+beside one thread that copies the same amount out of another process and computes its CRC-32C.
 layer_major_vs_whole: loads of a low level of encoded pieces, one layer of all chunks after the
 other beside one chunk after the other; layer_major_exact_vs_whole: the same of raw pieces.
 lookup64_*: lookups of 64 keys, lookup64_idle_p50 each after 10 ms without work.
@@ -22,7 +24,16 @@ from pathlib import Path
 
 from bench.harness.report import Bench
 from bench.harness.samples import quantile
-from bench.wire.processes import Perftest, Sides, Store, our_ucx_settings, store_with
+from bench.wire.processes import (
+    MIB,
+    WORKING_SET_MIB,
+    Perftest,
+    Sides,
+    Store,
+    our_ucx_settings,
+    read_and_check,
+    store_with,
+)
 
 LOOKUPS = 3000
 IDLE_LOOKUPS = 100
@@ -34,7 +45,9 @@ LOOKUP_MESSAGE_BYTES = 2624
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs per figure (default 7)")
     parser.add_argument(
-        "--only", choices=["fetch", "layers", "lookup", "heap"], help="leave the other parts out"
+        "--only",
+        choices=["fetch", "same-host", "layers", "lookup", "heap"],
+        help="leave the other parts out",
     )
 
 
@@ -57,6 +70,21 @@ def fetch(bench: Bench, piece_mib: int, with_settings: Perftest, plain: Perftest
             bench.sample(f"plain_perftest_{piece_mib}m", plain.measure(piece_mib).goodput, "GB/s")
             grpc = store.measure("fetch", carrier="grpc")
             bench.sample(f"grpc_fetch_verified_{piece_mib}m", grpc.goodput, "GB/s")
+
+
+def same_host(bench: Bench) -> None:
+    figure = "same_host_fetch_verified"
+    with store_with(bench.binaries, 8, same_host=True) as store:
+        store.prepare()
+        for _ in range(bench.options.rounds):
+            yardstick = read_and_check(bench.binaries, 8)
+            before = store.bytes_read_from_memory()
+            ours = store.measure("fetch")
+            if store.bytes_read_from_memory() - before < 2 * WORKING_SET_MIB * MIB:
+                raise RuntimeError("the store sent bulk that its client was to read")
+            bench.pair(figure, ours.goodput, yardstick.goodput, "GB/s")
+            sample_cpu(bench, figure, ours.client_cpu, ours.server_cpu)
+            bench.sample("vm_read_cpu", yardstick.cpu_seconds_per_gb, "s/GB")
 
 
 def layers(bench: Bench) -> None:
@@ -110,6 +138,8 @@ def main(bench: Bench) -> None:
     if only in (None, "fetch"):
         fetch(bench, 8, perftest, Perftest({}))
         fetch(bench, 64, perftest, Perftest({}))
+    if only in (None, "same-host"):
+        same_host(bench)
     if only in (None, "layers"):
         layers(bench)
     if only in (None, "lookup"):
