@@ -119,9 +119,9 @@ void IoLoop::Run() {
     for (int i = 0; i < kProgressBurst && wire_->worker().Progress(); ++i) worked = true;
     const Duration may_sleep = GiveTurns();
     const steady_clock::time_point now = steady_clock::now();
-    if (worked) {
+    if (worked || may_sleep <= Duration::zero()) {
       last_work = now;
-    } else if ((now - last_work >= kSpin || now < crowded_until) && may_sleep > Duration::zero()) {
+    } else if (now - last_work >= kSpin || now < crowded_until) {
       Sleep(may_sleep);
     } else {
       // The thread that waits for an answer, or will ask the next question, needs a core too. On
