@@ -1,4 +1,5 @@
 // What clients that break the protocol can do to a server: lose their own endpoint.
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <random>
@@ -58,12 +59,16 @@ class UcxHostileClientTest : public ::testing::Test {
 
   // Connects the raw peer once more and says hello; the new endpoint's index.
   size_t ConnectAndGreet() {
+    // Answers to earlier endpoints may come meanwhile.
+    const auto welcomes = [&] {
+      return std::ranges::count(peer_->received(), FrameKind::kWelcome,
+                                [](const RawPeer::Received& got) { return got.frame.kind; });
+    };
     const size_t index = peer_->endpoints();
-    const size_t before = peer_->received().size();
+    const auto before = welcomes();
     EXPECT_TRUE(peer_->Connect(server_->address()).ok());
     peer_->Send(index, {.kind = FrameKind::kHello}, std::string(kGoodHello));
-    EXPECT_TRUE(peer_->ProgressUntil([&] { return peer_->received().size() > before; }));
-    EXPECT_EQ(peer_->received().back().frame.kind, FrameKind::kWelcome);
+    EXPECT_TRUE(peer_->ProgressUntil([&] { return welcomes() > before; }));
     return index;
   }
 
