@@ -82,6 +82,7 @@ class FanOutTest : public ::testing::Test {
     SampleTensors loaded(keys_.name_space(), 0, kChunks, Layout::kHeadsFirst);
     auto result =
         client_->Load(keys_, 0, kChunks, loaded.views(), std::move(options), deadline).Wait();
+    loaded_at_ = Clock::Steady().Now();
     EXPECT_TRUE(result.ok()) << result.status();
     if (!result.ok()) return {};
     for (uint32_t chunk = 0; chunk < kChunks; ++chunk) {
@@ -107,6 +108,7 @@ class FanOutTest : public ::testing::Test {
   std::map<std::string, std::unique_ptr<Store>> stores_;
   std::optional<Placement> placement_;
   std::unique_ptr<Client> client_;
+  TimePoint loaded_at_;  // by when the last load had ended
 };
 
 TEST_F(FanOutTest, EveryPieceIsOnItsReplicasAndNowhereElse) {
@@ -188,7 +190,8 @@ TEST_F(FanOutTest, ASilentNodeIsReplacedWithinTheDeadline) {
     const Deadline deadline = Deadline::After(std::chrono::seconds(10));
     EXPECT_EQ(client_->Lookup(keys_, {}, deadline).Wait()->chunks, kChunks);
     EXPECT_EQ(Load(deadline).chunks, kChunks);
-    EXPECT_LT(Clock::Steady().Now(), deadline.at());
+    // Checking what came takes its time under a sanitizer.
+    EXPECT_LT(loaded_at_, deadline.at());
   }
 }
 
