@@ -14,7 +14,8 @@ fail() {
 run_logged() {
   local title=$1 log status=0 started=$SECONDS shown=$SECONDS every=15
   shift
-  log="$ROOT/build/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"$title").log"
+  # File names have an end.
+  log="$ROOT/build/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"$title" | cut -c1-200).log"
   mkdir -p "$ROOT/build/log"
   [[ -t 2 ]] && every=1
   say "$title"

@@ -27,6 +27,9 @@ def test_a_long_command_passes_on_its_status_and_shows_its_log_when_it_fails(
     assert bad.returncode == 7
     assert "why" in bad.stderr
     assert bad.stdout == ""
+    title = " ".join(["many"] * 100)
+    assert bash(tmp_path, f"run_logged '{title}' echo words").returncode == 0
+    assert len(list((tmp_path / "build" / "log").glob("many-many*.log"))) == 1
 
 
 def test_a_step_that_failed_or_was_killed_has_no_stamp(tmp_path: Path) -> None:
