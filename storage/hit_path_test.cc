@@ -36,12 +36,14 @@ constexpr int kRounds = 100;
 
 volatile char dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
 volatile sig_atomic_t system_calls = 0;
+volatile sig_atomic_t calls_of_no_lock = 0;  // since the start
 
 // The first call ends the catching, so that the handler itself may return. It is made here: the
 // wake of another thread, once lost, would never come again.
 void CountCall(int, siginfo_t* info, void* context) {
   dispatch = SYSCALL_DISPATCH_FILTER_ALLOW;
   system_calls = system_calls + 1;
+  if (info->si_syscall != SYS_futex) calls_of_no_lock = calls_of_no_lock + 1;
 #ifdef __x86_64__
   greg_t* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const int64_t result =
@@ -138,6 +140,7 @@ class HitPathTest : public ::testing::Test {
     uint64_t bytes = 0;
     // A lock is waited for in a call while the disk's threads, which still put away what Fill
     // wrote, hold it. A call of the path itself is in every round.
+    const sig_atomic_t others_before = calls_of_no_lock;
     int quiet_rounds = 0;
     bool told = true;
     for (int round = 0; round < kRounds; ++round) {
@@ -148,6 +151,7 @@ class HitPathTest : public ::testing::Test {
     EXPECT_EQ(bytes, kRounds * kPieces * 60'000u);
     EXPECT_EQ(AllocationsOfThread() - before, 0u);
     if (!told) GTEST_SKIP() << "nothing tells of system calls here";
+    EXPECT_EQ(calls_of_no_lock, others_before);
     EXPECT_GT(quiet_rounds, kRounds / 2);
   }
 

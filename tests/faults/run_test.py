@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.calls import Call, Tally, quantile
 from tests.faults.network import Network, NetworkError
-from tests.faults.run import CARRIERS, FAULTS, PROGRAMS, Round, run
+from tests.faults.run import CARRIERS, FAULTS, LATE_MAX_MS, PROGRAMS, Round, run
 
 SEED = 7
 
@@ -80,7 +80,7 @@ def network_can_be_made() -> None:
 @pytest.mark.usefixtures("network_can_be_made")
 def test_every_fault_once() -> None:
     found = run([Round.draw(SEED, number) for number in range(len(FAULTS))], SEED, verbose=True)
-    # Beside other tests the machine itself is late; the bounds are for the campaign alone.
+    # So few calls have no 99th percentile; the bound of each holds.
     problems = found["problems"]
     assert isinstance(problems, list)
     assert [problem for problem in problems if " ms late " not in problem] == []
@@ -89,5 +89,6 @@ def test_every_fault_once() -> None:
     assert isinstance(clients, dict)
     for carrier in CARRIERS:
         assert clients[carrier]["late"]["reached"] > 0
-        assert clients[carrier]["late"]["max_ms"] < 1000
+        allowed = LATE_MAX_MS + clients[carrier]["timer"]["max_ms"]
+        assert clients[carrier]["late"]["max_ms"] <= allowed
         assert clients[carrier]["outcomes"]["OK"] > 0
