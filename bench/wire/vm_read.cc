@@ -8,7 +8,6 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +20,7 @@
 #include <memory>
 #include <string>
 
+#include "bench/wire/cpu_seconds.h"
 #include "common/clock.h"
 #include "common/crc32c.h"
 #include "common/limits.h"
@@ -32,15 +32,6 @@ namespace {
 [[noreturn]] void Fail(const std::string& what) {
   std::fprintf(stderr, "vm_read: %s\n", what.c_str());
   std::exit(1);
-}
-
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 std::unique_ptr<MappedRegion> Map(size_t bytes) {

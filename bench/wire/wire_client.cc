@@ -21,7 +21,6 @@
 // twice in a row. wire_client_bare is the same program without verification.
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +32,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/wire/cpu_seconds.h"
 #include "bench/wire/working_set.h"
 #include "client/reprise.h"
 #include "transport/ucx/ucx_settings.h"
@@ -48,15 +48,6 @@ TimePoint Now() { return Clock::Steady().Now(); }
 
 double Seconds(TimePoint from, TimePoint to) {
   return std::chrono::duration<double>(to - from).count();
-}
-
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 void MeasureRound(size_t bytes, const std::function<void()>& round) {
